@@ -1,0 +1,5 @@
+"""`python -m metering` is `jauge`."""
+
+from metering.cli import main
+
+main()

@@ -1,0 +1,114 @@
+"""The HTTP application: routes, errors and health, put together."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import litestar_offline_docs
+import redis
+import sqlalchemy as sa
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.static_files import create_static_files_router
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from metering import migrate
+from metering.database import transaction
+from metering.errors import JaugeError, Unavailable
+from metering.events.routes import events_router
+from metering.ledger.routes import ledger_router
+from metering.metrics import WAITING
+from metering.services import Services
+from metering.web import (
+    TOKEN_SECURITY,
+    problem_of_fault,
+    problem_of_litestar,
+    problem_of_ours,
+    request_log,
+    require_reader,
+)
+from reports.api import usage_router
+
+DOCS_ASSETS = Path(litestar_offline_docs.__file__).parent / "static"
+
+
+@get("/healthz", summary="Whether the process lives", tags=["service"], sync_to_thread=False)
+def healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@get("/readyz", summary="Whether the stores answer and are current", tags=["service"], sync_to_thread=True)
+def readyz(request: Request[Any, Any, Any]) -> dict[str, str]:
+    state = request.app.state
+    with transaction(state.engine) as connection:
+        connection.execute(sa.text("SELECT 1"))
+    if not migrate.is_current(state.engine):
+        raise Unavailable("database_outdated", "The database needs `jauge migrate`.", retry_after_s=30)
+    try:
+        state.redis.ping()
+    except redis.RedisError as error:
+        raise Unavailable("stream_unavailable", "The stream's server is away.", retry_after_s=5) from error
+    return {"status": "ready"}
+
+
+@get("/metrics", summary="Figures for Prometheus", tags=["service"], media_type=MediaType.TEXT, sync_to_thread=False)
+def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+    WAITING.set(request.app.state.committer.waiting_events)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def create_app(services: Services) -> Litestar:
+    """The application on these services."""
+    return Litestar(
+        route_handlers=[
+            healthz,
+            readyz,
+            metrics,
+            events_router,
+            ledger_router,
+            usage_router(guards=[require_reader], security=TOKEN_SECURITY),
+            create_static_files_router("/docs/assets", [DOCS_ASSETS], include_in_schema=False),
+        ],
+        state=State(
+            {
+                "settings": services.settings,
+                "engine": services.engine,
+                "committer": services.committer,
+                "intake": services.intake,
+                "corrections": services.corrections,
+                "doorkeeper": services.doorkeeper,
+                "redis": services.redis(),
+            }
+        ),
+        middleware=[request_log],
+        exception_handlers={
+            JaugeError: problem_of_ours,
+            HTTPException: problem_of_litestar,
+            Exception: problem_of_fault,
+        },
+        request_max_body_size=services.settings.intake_bytes_max,
+        openapi_config=_openapi(),
+    )
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Jauge",
+        version=version("jauge"),
+        description="Usage ledger: what was used, exactly, by whom.",
+        path="/docs",
+        components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+        render_plugins=[
+            SwaggerRenderPlugin(
+                path="/",
+                js_url="/docs/assets/swagger-ui-bundle.js",
+                css_url="/docs/assets/swagger-ui.css",
+                standalone_preset_js_url="/docs/assets/swagger-ui-standalone-preset.js",
+                favicon="",  # the default one comes from a content delivery network
+            )
+        ],
+    )

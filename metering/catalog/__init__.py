@@ -1,0 +1,1 @@
+"""The catalogue: who may use the platform. Everybody reads it; only this package writes it."""

@@ -1,0 +1,1 @@
+"""Usage events: their form, and their way into the ledger."""

@@ -1,0 +1,192 @@
+"""The one way in: events from HTTP, stream or file are checked, written, and answered one by one."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from metering.catalog.tenants import TenantDirectory
+from metering.events import quarantine
+from metering.events.decoding import Decoded, decode_one
+from metering.events.envelope import UsageEvent
+from metering.events.quarantine import Channel
+from metering.events.refusals import Refusal
+from metering.events.validation import check_event, check_series, series_of, to_frame
+from metering.ledger.append import Outcome
+from metering.ledger.committer import GroupCommitter
+from metering.ledger.series import Series, SeriesRegistry
+from metering.metrics import EVENTS
+
+
+class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one event of a call."""
+
+    index: int
+    status: Literal["accepted", "duplicate", "conflict", "rejected"]
+    code: str | None = None
+    field: str | None = None
+    reason: str | None = None
+    expected: str | None = None
+
+
+class IntakeAnswer(msgspec.Struct, frozen=True):
+    """What became of a call: counts, then every event in its order."""
+
+    accepted: int
+    duplicate: int
+    conflict: int
+    rejected: int
+    events: list[EventResult]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every event is in the ledger."""
+        return self.conflict == self.rejected == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A call whose good events are on their way to the ledger."""
+
+    decoded: Decoded
+    refused: dict[int, tuple[Refusal, bytes]]
+    written: "Future[list[Outcome]] | None"
+    offered: list[int]
+    channel: Channel
+
+
+class Intake:
+    """Checks events and hands them to the ledger; keeps what is refused in quarantine."""
+
+    def __init__(self, engine: sa.Engine, series: SeriesRegistry, committer: GroupCommitter) -> None:
+        self._engine = engine
+        self._series = series
+        self._committer = committer
+        self._tenants = TenantDirectory(engine)
+
+    def take(self, decoded: Decoded, channel: Channel) -> IntakeAnswer:
+        """Write a call's events; when this returns, those accepted are durable. Raises: Unavailable."""
+        return self.finish(self.begin(decoded, channel))
+
+    def begin(self, decoded: Decoded, channel: Channel) -> Pending:
+        """Check events and queue the good ones; `finish` waits for them. Raises: Unavailable."""
+        now = datetime.now(UTC)
+        refused: dict[int, tuple[Refusal, bytes]] = {}
+        offered: list[int] = []
+        for index, item in enumerate(decoded):
+            if isinstance(item, tuple):
+                refused[index] = item
+            elif (refusal := check_event(item, now)) is not None:
+                refused[index] = (refusal, msgspec.json.encode(item))
+            else:
+                offered.append(index)
+        series = [series_of(_event(decoded, index)) for index in offered]
+        bad = self._bad_series(series)
+        if bad:
+            for index, one in zip(offered, series, strict=True):
+                if one in bad:
+                    refused[index] = (bad[one], msgspec.json.encode(decoded[index]))
+            offered = [index for index in offered if index not in refused]
+            series = [one for one in series if one not in bad]
+        return Pending(decoded, refused, self._submit(decoded, offered, series), offered, channel)
+
+    def finish(self, pending: Pending) -> IntakeAnswer:
+        """Wait for the ledger, keep what was refused, and answer. Raises: Unavailable."""
+        outcomes = pending.written.result() if pending.written is not None else []
+        refused = dict(pending.refused)
+        for index, outcome in zip(pending.offered, outcomes, strict=True):
+            if outcome is Outcome.CONFLICT:
+                refused[index] = (Refusal("conflict", "id"), msgspec.json.encode(pending.decoded[index]))
+        quarantine.keep(self._engine, (refused[index] for index in sorted(refused)), pending.channel)
+        status = dict(zip(pending.offered, outcomes, strict=True))
+        results = [
+            EventResult(index, status[index].value)
+            if index not in refused
+            else _refused_result(index, refused[index][0])
+            for index in range(len(pending.decoded))
+        ]
+        return _answer(results, pending.channel)
+
+    def _bad_series(self, series: Sequence[Series]) -> dict[Series, Refusal]:
+        """Series that break a rule; one that has a number broke none when it got it."""
+        unseen = [one for one in dict.fromkeys(series) if self._series.remembered(one) is None]
+        if not unseen:
+            return {}
+        bad = {one: refusal for one in unseen if (refusal := check_series(one)) is not None}
+        known = self._tenants.numbers(one.tenant for one in unseen if one not in bad)
+        for one in unseen:
+            if one not in bad and one.tenant not in known:
+                bad[one] = Refusal("unknown_tenant", "data.tenant", "a registered administration")
+        return bad
+
+    def _submit(self, decoded: Decoded, offered: list[int], series: list[Series]) -> "Future[list[Outcome]] | None":
+        if not offered:
+            return None
+        numbers = self._series.numbers(series)
+        tenants = self._tenants.numbers({one.tenant for one in numbers})
+        frame = to_frame(
+            [_event(decoded, index) for index in offered],
+            [numbers[one] for one in series],
+            [tenants[one.tenant] for one in series],
+        )
+        return self._committer.submit(frame)
+
+
+def replay(intake: Intake, engine: sa.Engine, numbers: Sequence[int] | None, changes: dict[str, str]) -> IntakeAnswer:
+    """Offer quarantined events again, with fields changed (`data.tenant` → value); mark those that entered the ledger.
+
+    numbers: None for all. Raises: Unavailable.
+    """
+    results: list[EventResult] = []
+    after = 0
+    while page := quarantine.list_quarantined(engine, after=after, limit=1000, numbers=numbers):
+        after = page[-1].number
+        replayable = [item for item in page if item.event is not None]
+        decoded = [decode_one(msgspec.json.encode(_changed(item.event or {}, changes))) for item in replayable]
+        answer = intake.take(decoded, "replay")
+        entered = [
+            item.number
+            for item, result in zip(replayable, answer.events, strict=True)
+            if result.status in {"accepted", "duplicate"}
+        ]
+        quarantine.mark_replayed(engine, entered)
+        results += answer.events
+    return _answer(results, None)
+
+
+def _changed(event: dict[str, object], changes: dict[str, str]) -> dict[str, object]:
+    changed = msgspec.convert(msgspec.to_builtins(event), dict[str, object])
+    for path, value in changes.items():
+        *parents, name = path.split(".")
+        place: dict[str, object] = changed
+        for parent in parents:
+            inner = place.setdefault(parent, {})
+            assert isinstance(inner, dict)
+            place = inner
+        place[name] = value
+    return changed
+
+
+def _event(decoded: Decoded, index: int) -> UsageEvent:
+    event = decoded[index]
+    assert isinstance(event, UsageEvent)
+    return event
+
+
+def _refused_result(index: int, refusal: Refusal) -> EventResult:
+    status: Literal["conflict", "rejected"] = "conflict" if refusal.code == "conflict" else "rejected"
+    return EventResult(index, status, refusal.code, refusal.field, refusal.reason, refusal.expected)
+
+
+def _answer(results: list[EventResult], channel: Channel | None) -> IntakeAnswer:
+    counts = dict.fromkeys(("accepted", "duplicate", "conflict", "rejected"), 0)
+    for result in results:
+        counts[result.status] += 1
+    if channel is not None:
+        for status, count in counts.items():
+            EVENTS.labels(channel, status).inc(count)
+    return IntakeAnswer(**counts, events=results)

@@ -1,0 +1,92 @@
+"""`POST /v1/events` and the quarantine, over HTTP."""
+
+from typing import Annotated, Any
+
+import anyio.to_thread
+import msgspec
+from litestar import Request, Response, Router, get, post
+from litestar.params import Parameter
+
+from metering.events.decoding import decode, decompress, framing_of
+from metering.events.intake import Intake, IntakeAnswer, replay
+from metering.events.openapi import EventsOperation
+from metering.events.quarantine import Quarantined, list_quarantined
+from metering.settings import Settings
+from metering.web import TOKEN_SECURITY, require
+
+
+class ReplayRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which quarantined events to offer again (all, unless numbers are given), with which fields changed."""
+
+    numbers: list[int] | None = None
+    changes: dict[str, str] = {}
+
+
+class QuarantinePage(msgspec.Struct):
+    """Refused events, oldest first, and where the next page begins."""
+
+    items: list[Quarantined]
+    next_after: int | None
+
+
+@post(
+    "/v1/events",
+    operation_class=EventsOperation,
+    summary="Record usage events",
+    description=(
+        "One event, an array or CloudEvents batch, or NDJSON; gzip or zstd. The answer is per event: 200 when all are "
+        "accepted or duplicate, 207 otherwise. An accepted event is durable before the answer leaves."
+    ),
+    guards=[require("gateway", "operator")],
+    security=TOKEN_SECURITY,
+    status_code=200,
+)
+async def post_events(request: Request[Any, Any, Any]) -> Response[IntakeAnswer]:
+    state = request.app.state
+    body = await request.body()
+    answer = await anyio.to_thread.run_sync(
+        _take,
+        state.intake,
+        state.settings,
+        body,
+        request.headers.get("content-type"),
+        request.headers.get("content-encoding"),
+    )
+    return Response(answer, status_code=200 if answer.is_whole else 207)
+
+
+def _take(
+    intake: Intake, settings: Settings, body: bytes, content_type: str | None, encoding: str | None
+) -> IntakeAnswer:
+    framing = framing_of(content_type)
+    plain = decompress(body, encoding, settings.intake_bytes_max)
+    return intake.take(decode(plain, framing, settings.intake_events_max), "http")
+
+
+@get("/v1/quarantine", summary="List refused events", sync_to_thread=True)
+def get_quarantine(
+    request: Request[Any, Any, Any],
+    after: Annotated[int, Parameter(ge=0, description="Number after which the page begins.")] = 0,
+    limit: Annotated[int, Parameter(ge=1, le=1000, description="Events a page.")] = 100,
+    replayed: Annotated[bool, Parameter(description="Also those that have entered the ledger since.")] = False,
+) -> QuarantinePage:
+    items = list_quarantined(request.app.state.engine, after=after, limit=limit, replayed=replayed)
+    return QuarantinePage(items, items[-1].number if len(items) == limit else None)
+
+
+@post("/v1/quarantine/replay", summary="Offer refused events again", status_code=200, sync_to_thread=True)
+def post_replay(request: Request[Any, Any, Any], data: ReplayRequest) -> IntakeAnswer:
+    state = request.app.state
+    return replay(state.intake, state.engine, data.numbers, data.changes)
+
+
+events_router = Router(
+    "/",
+    route_handlers=[
+        post_events,
+        Router(
+            "/", route_handlers=[get_quarantine, post_replay], guards=[require("operator")], security=TOKEN_SECURITY
+        ),
+    ],
+    tags=["events"],
+)

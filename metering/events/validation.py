@@ -1,0 +1,122 @@
+"""The rules that a decoded event must still pass, and its way into a frame of entries."""
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+
+import polars as pl
+
+from metering.events.envelope import UsageData, UsageEvent, is_name, is_source, names_of
+from metering.events.refusals import Refusal
+from metering.ledger.rows import EVENT, FRAME_SCHEMA, INSTANT
+from metering.ledger.series import Series
+from metering.rules.chain import identity_of
+from metering.rules.quantities import QUANTITIES, SUBSETS, expected_quantities
+from metering.tables import SERIES_FIELDS
+
+AHEAD_MAX = timedelta(minutes=10)
+OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NAMES = names_of(UsageData)
+_SERIES_NAMES = tuple(name for name in _NAMES if name in SERIES_FIELDS)
+_OWN_NAMES = tuple(name for name in _NAMES if name not in SERIES_FIELDS)
+_PEOPLE = ("user", "api_key", "project", "application")
+_NESTING = tuple(
+    (part, whole, f"{part.partition('_')[0]}_exceeds_{whole.partition('_')[0]}") for part, whole in SUBSETS.items()
+)
+_series_fields = attrgetter("source", *(f"data.{name}" for name in SERIES_FIELDS[1:]))
+_own_names = attrgetter(*_OWN_NAMES)
+
+
+def series_of(event: UsageEvent) -> Series:
+    """Series that an event belongs to."""
+    return Series._make(_series_fields(event))
+
+
+def check_event(event: UsageEvent, now: datetime) -> Refusal | None:
+    """First rule of time, nesting or naming that an event breaks, apart from the names of its series."""
+    data = event.data
+    ended, started, first_token = event.time, data.started_at, data.first_token_at
+    if ended > now + AHEAD_MAX:
+        return Refusal("time_in_future", "time", "at most 10 minutes ahead")
+    if started is not None and started > ended:
+        return Refusal("started_after_end", "data.started_at", "at or before time")
+    if (started or ended) < OLDEST:
+        return Refusal("time_too_old", "time" if started is None else "data.started_at", "2020 or later")
+    if first_token is not None and not (started or OLDEST) <= first_token <= ended:
+        return Refusal("first_token_outside_request", "data.first_token_at", "between started_at and time")
+    for part, whole, code in _NESTING:
+        part_value, whole_value = getattr(data, part), getattr(data, whole)
+        if part_value is not None and whole_value is not None and part_value > whole_value:
+            return Refusal(code, f"data.{part}", f"at most {whole}")
+    if not is_name(event.id):
+        return Refusal("invalid_name", "id", "an opaque name")
+    for name, value in zip(_OWN_NAMES, _own_names(data), strict=True):
+        if value is not None and not is_name(value):
+            return Refusal("invalid_name", f"data.{name}", "an opaque name")
+    return None
+
+
+def check_series(series: Series) -> Refusal | None:
+    """First rule of naming that a series breaks; done once a series, not once an event."""
+    if not is_source(series.source):
+        return Refusal("invalid_name", "source", "an opaque name, or a path")
+    for name in _SERIES_NAMES:
+        value = getattr(series, name)
+        if value is not None and not (is_source if name == "endpoint" else is_name)(value):
+            return Refusal("invalid_name", f"data.{name}", "an opaque name")
+    for name in _PEOPLE:
+        if _is_address(getattr(series, name)):
+            return Refusal("personal_identifier", f"data.{name}", "an opaque name")
+    return None
+
+
+def _is_address(value: str | None) -> bool:
+    try:
+        ipaddress.ip_address(value or "")
+    except ValueError:
+        return False
+    return True
+
+
+def to_frame(events: Sequence[UsageEvent], series: Sequence[int], tenants: Sequence[int]) -> pl.DataFrame:
+    """Frame of entries (`ledger.rows.FRAME_SCHEMA`), one row an event, in order."""
+    data = [event.data for event in events]
+    ended = [_microseconds(event.time) for event in events]
+    started = [None if datum.started_at is None else _microseconds(datum.started_at) for datum in data]
+    first_token = [None if datum.first_token_at is None else _microseconds(datum.first_token_at) for datum in data]
+    columns: dict[str, Sequence[object]] = {
+        "identity": [identity_of(event.source, event.id) for event in events],
+        "series": series,
+        "tenant": tenants,
+        "occurred_at": [end if start is None else start for start, end in zip(started, ended, strict=True)],
+        "ended_at": ended,
+        "first_token_at": first_token,
+        "event_id": [event.id for event in events],
+        "kind": [EVENT] * len(events),
+        "uncounted_requests": [_uncounted(datum) for datum in data],
+    }
+    for name in ("queue_ms", *QUANTITIES, "attempt", "reservation", "parent"):
+        columns[name] = list(map(attrgetter(name), data))
+    return pl.DataFrame([_column(name, columns.get(name, ()), len(events)) for name in FRAME_SCHEMA])
+
+
+def _column(name: str, values: Sequence[object], height: int) -> pl.Series:
+    kind = FRAME_SCHEMA[name]
+    if not values:
+        return pl.Series(name, [None], dtype=kind).new_from_index(0, height)
+    if kind == INSTANT:
+        return pl.Series(name, values, dtype=pl.Int64).cast(INSTANT)
+    return pl.Series(name, values, dtype=kind)
+
+
+def _uncounted(data: UsageData) -> int:
+    """1 if the request lacks a count that its operation is measured by."""
+    return int(any(getattr(data, name) is None for name in expected_quantities(data.operation, data.status)))
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - _EPOCH) // _MICROSECOND

@@ -1,0 +1,33 @@
+"""Monthly partitions of the entries: one a month of the books, made when its first entry comes."""
+
+import sqlalchemy as sa
+
+from metering.rules.periods import month_bounds
+
+
+def partition_name(year: int, month: int) -> str:
+    return f"ledger_entry_{year:04d}_{month:02d}"
+
+
+def ensure_partition(connection: sa.Connection, year: int, month: int, *, known: bool) -> str:
+    """Name of a month's partition, made now unless it is known to be there, or is.
+
+    Attaching locks less than CREATE TABLE … PARTITION OF, which would wait for every running report.
+    """
+    name = partition_name(year, month)
+    if not known and connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
+        start, end = month_bounds(year, month)
+        connection.execute(sa.text(f"CREATE TABLE {name} (LIKE ledger_entry INCLUDING DEFAULTS INCLUDING STORAGE)"))
+        connection.execute(
+            sa.text(
+                f"ALTER TABLE ledger_entry ATTACH PARTITION {name} "
+                f"FOR VALUES FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
+            )
+        )
+        connection.execute(
+            sa.text(
+                f"CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON {name} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+            )
+        )
+    return name

@@ -1,0 +1,129 @@
+"""Frames of entries, and their binary form.
+
+A frame is a Polars table with the columns of `FRAME_SCHEMA`: the form in which entries come to the ledger. Its rows
+become PostgreSQL binary COPY tuples; the same bytes are stored, compared with a retry's, and hashed into the chain.
+"""
+
+import struct
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from metering.rules.quantities import QUANTITIES
+from metering.tables import ledger_entry
+
+EVENT, CORRECTION, VOID = 0, 1, 2
+
+INSTANT = pl.Datetime("us", "UTC")
+
+FRAME_SCHEMA: Final[dict[str, pl.DataType]] = {
+    "identity": pl.Binary(),
+    "series": pl.Int32(),
+    "tenant": pl.Int32(),
+    "occurred_at": INSTANT,
+    "ended_at": INSTANT,
+    "first_token_at": INSTANT,
+    "queue_ms": pl.Int64(),
+    **{name: pl.Int64() for name in QUANTITIES},
+    "attempt": pl.Int64(),
+    "kind": pl.Int16(),
+    "uncounted_requests": pl.Int16(),
+    "corrects": pl.Binary(),
+    "event_id": pl.String(),
+    "reservation": pl.String(),
+    "parent": pl.String(),
+    "reason": pl.String(),
+    "author": pl.String(),
+}
+"""Columns of a frame, in the order of `ledger_entry` after `batch_seq`."""
+
+ENTRY_COLUMNS = tuple(column.name for column in ledger_entry.columns)
+assert ENTRY_COLUMNS == ("batch_seq", *FRAME_SCHEMA)
+
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+COPY_TRAILER = struct.pack(">h", -1)
+COPY_NULL = struct.pack(">i", -1)
+
+_TEXTS = tuple(name for name, kind in FRAME_SCHEMA.items() if kind == pl.String())
+_FIXED = tuple(name for name in FRAME_SCHEMA if name not in _TEXTS)
+_REQUIRED = frozenset(column.name for column in ledger_entry.columns if not column.nullable)
+_POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
+_length = struct.Struct(">i").pack
+
+
+def row_prefix(seq: int) -> bytes:
+    """What comes before `encode_rows` bytes in a tuple: the number of columns, and the batch's number."""
+    return struct.pack(">hiq", len(ENTRY_COLUMNS), 8, seq)
+
+
+SERIES_OFFSET: Final = len(row_prefix(0)) + 4 + 16 + 4
+"""Where a tuple holds its series number (4 bytes, big-endian): after its batch number and identity."""
+
+
+def encode_rows(frame: pl.DataFrame) -> list[bytes]:
+    """Rows of a frame as binary COPY tuples without their prefix (`row_prefix`).
+
+    Columns of a fixed width are laid out together for all rows that are null in the same places.
+    """
+    columns = {name: _big_endian(frame[name]) for name in _FIXED}
+    nullable = [name for name in _FIXED if name not in _REQUIRED]
+    patterns = np.zeros(frame.height, dtype=np.int64)
+    for place, name in enumerate(nullable):
+        patterns |= frame[name].is_null().to_numpy().astype(np.int64) << place
+    heads = [b""] * frame.height
+    for pattern in np.unique(patterns):
+        absent = {name for place, name in enumerate(nullable) if int(pattern) >> place & 1}
+        where = np.flatnonzero(patterns == pattern)
+        for row, head in zip(where.tolist(), _layout(columns, absent, where), strict=True):
+            heads[row] = head
+    return [head + tail for head, tail in zip(heads, _text_tails(frame), strict=True)]
+
+
+def _layout(columns: dict[str, npt.NDArray[np.void]], absent: set[str], where: npt.NDArray[np.intp]) -> list[bytes]:
+    """Heads of the rows at `where`, which lack the columns of `absent`."""
+    fields: list[tuple[str, str | np.dtype[np.void]]] = []
+    for name in _FIXED:
+        fields.append((f"{name} length", ">i4"))
+        if name not in absent:
+            fields.append((name, columns[name].dtype))
+    laid = np.empty(len(where), dtype=fields)
+    for name in _FIXED:
+        laid[f"{name} length"] = -1 if name in absent else columns[name].dtype.itemsize
+        if name not in absent:
+            laid[name] = columns[name][where]
+    width = laid.dtype.itemsize
+    blob = laid.tobytes()
+    return [blob[start : start + width] for start in range(0, len(blob), width)]
+
+
+def _big_endian(column: pl.Series) -> npt.NDArray[np.void]:
+    kind = FRAME_SCHEMA[column.name]
+    if kind == pl.Binary():
+        if column.null_count() == len(column):
+            return np.zeros(len(column), dtype="V16")
+        return np.frombuffer(b"".join(column.fill_null(bytes(16)).to_list()), dtype="V16")
+    values = column.to_physical().fill_null(0).to_numpy()
+    if kind == INSTANT:
+        values = values - _POSTGRES_EPOCH_US
+    return values.astype(values.dtype.newbyteorder(">"))
+
+
+def _text_tails(frame: pl.DataFrame) -> list[bytes]:
+    """Text columns of every row: the event's id, then the links and reasons, which are mostly null."""
+    first, *others = _TEXTS
+    tails = [_length(len(text)) + text for text in map(str.encode, frame[first].to_list())]
+    for name in others:
+        if frame[name].null_count() == frame.height:
+            tails = [tail + COPY_NULL for tail in tails]
+        else:
+            tails = [tail + _text(value) for tail, value in zip(tails, frame[name].to_list(), strict=True)]
+    return tails
+
+
+def _text(value: str | None) -> bytes:
+    if value is None:
+        return COPY_NULL
+    encoded = value.encode()
+    return _length(len(encoded)) + encoded

@@ -1,0 +1,97 @@
+"""Series: the distinct combinations of who, what and outcome, numbered once and for ever."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from metering.database import transaction
+from metering.rules.chain import canonical_series
+from metering.tables import SERIES_FIELDS, ledger_series
+
+REMEMBERED_MAX = 500_000
+"""Series a process remembers; beyond it, it starts again from nothing (about 300 bytes each)."""
+
+
+class Series(NamedTuple):
+    """Attributes of a series; the fields of `tables.SERIES_FIELDS`, in that order. None is unknown."""
+
+    source: str
+    tenant: str
+    project: str | None
+    user: str | None
+    api_key: str | None
+    application: str | None
+    operation: str
+    endpoint: str | None
+    model_requested: str
+    model_served: str | None
+    category: str | None
+    deployment: str | None
+    streamed: bool
+    status: str
+    http_status: int | None
+    finish_reason: str | None
+    error_code: str | None
+    count_source: str | None
+
+    @property
+    def model(self) -> str:
+        """The served model, or the requested one where the served is unknown."""
+        return self.model_served or self.model_requested
+
+
+assert Series._fields == SERIES_FIELDS
+
+
+class SeriesRegistry:
+    """Numbers of series, remembered by the process; the table is the truth."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._series: dict[int, Series] = {}
+
+    def remembered(self, fields: tuple[object, ...]) -> int | None:
+        """Number of a series met before by this process."""
+        return self._numbers.get(fields)
+
+    def numbers(self, wanted: Iterable[Series]) -> dict[Series, int]:
+        """Number of every series, giving new ones a number. Raises: Unavailable."""
+        found = {series: number for series in wanted if (number := self._numbers.get(series)) is not None}
+        missing = [series for series in dict.fromkeys(wanted) if series not in found]
+        if missing:
+            found.update(self._register(missing))
+        return found
+
+    def get(self, numbers: Sequence[int]) -> dict[int, Series]:
+        """Series by number. Raises: Unavailable."""
+        missing = [number for number in numbers if number not in self._series]
+        if missing:
+            with transaction(self._engine) as connection:
+                rows = connection.execute(sa.select(ledger_series).where(ledger_series.c.number.in_(missing)))
+                for row in rows:
+                    self._remember(row.number, Series(*(row._mapping[name] for name in SERIES_FIELDS)))
+        return {number: self._series[number] for number in numbers}
+
+    def _register(self, missing: list[Series]) -> dict[Series, int]:
+        by_digest = {hashlib.sha256(canonical_series(series)).digest(): series for series in missing}
+        # Sorted, so that two processes that register the same series never wait for each other in a circle.
+        rows = [{"digest": digest, **by_digest[digest]._asdict()} for digest in sorted(by_digest)]
+        with transaction(self._engine) as connection:
+            connection.execute(insert(ledger_series).on_conflict_do_nothing(index_elements=["digest"]), rows)
+            numbered = connection.execute(
+                sa.select(ledger_series.c.digest, ledger_series.c.number).where(ledger_series.c.digest.in_(by_digest))
+            ).all()
+        found = {by_digest[bytes(digest)]: number for digest, number in numbered}
+        for series, number in found.items():
+            self._remember(number, series)
+        return found
+
+    def _remember(self, number: int, series: Series) -> None:
+        if len(self._series) >= REMEMBERED_MAX:
+            self._numbers, self._series = {}, {}
+        self._numbers[series] = number
+        self._series[number] = series

@@ -1,0 +1,16 @@
+"""Figures about the service itself, for Prometheus."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+EVENTS = Counter("jauge_events_total", "Events offered to the ledger.", ["channel", "outcome"])
+BATCH_SECONDS = Histogram(
+    "jauge_ledger_batch_seconds",
+    "Time to write one batch durably.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+BATCH_ROWS = Histogram(
+    "jauge_ledger_batch_rows", "Rows written in one batch.", buckets=(1, 10, 100, 1_000, 2_500, 5_000, 10_000, 20_000)
+)
+WAITING = Gauge("jauge_ledger_waiting_events", "Events that wait for the ledger in this process.")
+LEDGER_VERIFIED = Gauge("jauge_ledger_verified", "1 if the last verification of the ledger found nothing, else 0.")
+STREAM_PENDING = Gauge("jauge_stream_entries", "Entries of the stream that are yet to be written.")

@@ -1,0 +1,45 @@
+"""The hash chain: what each batch of the ledger commits to."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+
+GENESIS = bytes(32)
+"""Hash before the first batch."""
+
+
+def identity_of(source: str, event_id: str) -> bytes:
+    """16 bytes that stand for (source, id): BLAKE2b-128 of both with a separator that neither may contain."""
+    return hashlib.blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest()
+
+
+def fingerprint_of(row: bytes) -> int:
+    """Signed 64 bits of BLAKE2b of a row without its batch number: tells a retry from other content."""
+    return int.from_bytes(hashlib.blake2b(row, digest_size=8).digest(), "big", signed=True)
+
+
+def canonical_series(fields: Sequence[str | int | bool | None]) -> bytes:
+    """The attributes of a series as a JSON array in ASCII, without spaces."""
+    return json.dumps(list(fields), ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def rows_digest(series: Iterable[tuple[int, bytes]], rows: Iterable[bytes]) -> bytes:
+    """SHA-256 of the series a batch uses (number, canonical form; by number), then of its rows (by identity).
+
+    A row is its PostgreSQL binary COPY tuple, so that a verifier can read it back without any conversion.
+    """
+    digest = hashlib.sha256()
+    for number, canonical in series:
+        digest.update(b"%d %b\n" % (number, canonical))
+    for row in rows:
+        digest.update(row)
+    return digest.digest()
+
+
+def link(
+    previous: bytes, seq: int, recorded_at_us: int, row_count: int, sums: Sequence[int | None], digest: bytes
+) -> bytes:
+    """SHA-256 of the previous link and a batch's header: number, time (µs since 1970, UTC), rows, sums, rows' digest."""
+    written = ",".join("" if value is None else str(value) for value in sums)
+    header = f"jauge-batch-1\n{seq}\n{recorded_at_us}\n{row_count}\n{written}\n{digest.hex()}\n"
+    return hashlib.sha256(previous + header.encode()).digest()

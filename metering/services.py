@@ -1,0 +1,91 @@
+"""What every command and the server share: the stores and the services on them, put together in one place."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import redis
+import sqlalchemy as sa
+
+from metering import embedded, migrate
+from metering.database import engine_for
+from metering.events.intake import Intake
+from metering.identity import Doorkeeper
+from metering.ledger.append import Ledger
+from metering.ledger.committer import GroupCommitter
+from metering.ledger.corrections import Corrections
+from metering.ledger.series import SeriesRegistry
+from metering.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Addresses of the database and of the stream's server."""
+
+    database_url: str
+    redis_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services on one pair of stores."""
+
+    settings: Settings
+    stores: Stores
+    engine: sa.Engine
+    committer: GroupCommitter
+    intake: Intake
+    corrections: Corrections
+    doorkeeper: Doorkeeper
+
+    def redis(self) -> redis.Redis:
+        """A client of the stream's server."""
+        return redis.Redis.from_url(self.stores.redis_url, socket_connect_timeout=5, health_check_interval=30)
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """The stores that settings name; the embedded servers for those they don't, brought to the current version."""
+    with ExitStack() as stack:
+        database_url = settings.database_url and settings.database_url.get_secret_value()
+        redis_url = settings.redis_url and settings.redis_url.get_secret_value()
+        if not (database_url and redis_url):
+            servers = stack.enter_context(embedded.running(settings.data))
+            if not database_url:
+                migrate_database(servers.database_url)
+            database_url, redis_url = database_url or servers.database_url, redis_url or servers.redis_url
+        yield Stores(database_url, redis_url)
+
+
+def migrate_database(database_url: str) -> None:
+    """Bring a database to the current version."""
+    engine = engine_for(database_url)
+    try:
+        migrate.upgrade(engine)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def open_services(settings: Settings) -> Iterator[Services]:
+    """The services; when the block ends, what waits for the ledger is written first."""
+    with open_stores(settings) as stores:
+        engine = engine_for(stores.database_url)
+        series = SeriesRegistry(engine)
+        ledger = Ledger(engine, series)
+        committer = GroupCommitter(
+            ledger, queue_events_max=settings.queue_events_max, group_events_max=settings.group_events_max
+        )
+        try:
+            yield Services(
+                settings=settings,
+                stores=stores,
+                engine=engine,
+                committer=committer,
+                intake=Intake(engine, series, committer),
+                corrections=Corrections(engine, ledger),
+                doorkeeper=Doorkeeper(engine),
+            )
+        finally:
+            committer.close()
+            engine.dispose()

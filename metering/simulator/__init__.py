@@ -1,0 +1,24 @@
+"""The demo's simulated gateway: a plausible platform of the State, its usage events, and their sending.
+
+`population` says who calls and what answers; `traffic` turns that into events, and does no I/O; `sending` brings
+events to both doors as a gateway would. Nothing of the ledger is imported here: what is made is only bytes, and the
+ledger meets them as it meets any gateway's.
+"""
+
+from metering.simulator.population import ADMINISTRATIONS, APPLICATIONS, MODELS, Administration, Application, Model
+from metering.simulator.sending import SendError, SimulatedGateway, Tally
+from metering.simulator.traffic import history, live
+
+__all__ = [
+    "ADMINISTRATIONS",
+    "APPLICATIONS",
+    "MODELS",
+    "Administration",
+    "Application",
+    "Model",
+    "SendError",
+    "SimulatedGateway",
+    "Tally",
+    "history",
+    "live",
+]

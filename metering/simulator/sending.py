@@ -1,0 +1,201 @@
+"""The simulated gateway: it sends what `traffic` makes, tries again, repeats itself, and never holds more than its spool.
+
+It behaves as a gateway should: an event stays with it until a door has taken it, and a batch whose answer was lost is
+sent again, because the ledger knows its events.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from random import Random
+from threading import Event
+from time import monotonic
+from typing import IO
+
+from metering.errors import Unavailable
+from metering.simulator.doors import Answer, Door, HttpDoor, SendError, StoppedError, StreamDoor
+from metering.simulator.traffic import CHUNK_EVENTS, history, live
+
+__all__ = ["Progress", "SendError", "SimulatedGateway", "Tally"]
+
+CHUNK_BYTES_MAX = 8 * 1024 * 1024
+LIVE_BATCH_EVENTS = 500
+TICK_S = 0.5
+RESENT_SHARE = 0.04
+RETRY_S_MAX = 60
+FRAMINGS = ("application/x-ndjson", "application/cloudevents-batch+json")
+ENCODINGS = (None, None, "gzip", "zstd")
+
+Progress = Callable[[int, int], None]
+"""Told (done, total) after each batch."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the events that were sent; a repeated one counts each time."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    conflict: int = 0
+    rejected: int = 0
+    streamed: int = 0
+    """Left to the stream, which says nothing of them."""
+    retries: int = 0
+    lost: int = 0
+    """Came when the spool was full."""
+    spooled_max: int = 0
+    """Most events that ever waited."""
+
+    def add(self, answer: Answer) -> None:
+        """Count an answer."""
+        self.accepted += answer.accepted
+        self.duplicate += answer.duplicate
+        self.conflict += answer.conflict
+        self.rejected += answer.rejected
+        self.streamed += answer.streamed
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class SimulatedGateway:
+    """A gateway that sends by HTTP and, where it knows a stream, by the stream now and then.
+
+    url, token: of the ledger; redis_url: of the stream's server, or None for HTTP alone. Used by one thread.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        redis_url: str | None = None,
+        *,
+        stream_name: str = "jauge:events",
+        spool_events_max: int = 20_000,
+        seed: int = 1,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._doors: list[Door] = [HttpDoor(url, token)]
+        if redis_url is not None:
+            self._doors.append(StreamDoor(redis_url, stream_name))
+        self._spool_events_max = spool_events_max
+        self._seed = seed
+        self._clock = clock
+        self._draw = Random(seed)  # noqa: S311 - a simulation
+        self.tally = Tally()
+
+    def send_history(
+        self, progress: Progress, *, days: int = 30, events: int = 150_000, stop: Event | None = None
+    ) -> None:
+        """Send the past up to now; told to stop, it leaves the rest. Progress is in events; the total is an estimate.
+
+        Raises: SendError.
+        """
+        chunks = history(self._clock(), days=days, events=events, seed=self._seed)
+        done = 0
+        for chunk in self._delivered(chunks, stop or Event()):
+            done += len(chunk)
+            progress(done, max(done, events))
+        progress(done, done)
+
+    def play_file(self, path: Path, progress: Progress, *, stop: Event | None = None) -> None:
+        """Send a file of NDJSON. Progress is in bytes. Raises: SendError, OSError."""
+        total = path.stat().st_size
+        done = 0
+        with path.open("rb") as file:
+            for _ in self._delivered(_chunks_of(file), stop or Event()):
+                done = file.tell()
+                progress(done, total)
+        progress(done, total)
+
+    def run_live(self, stop: Event, *, rate_per_s: float = 4.0) -> None:
+        """Send events as they happen, until told to stop. Raises: SendError."""
+        spool: deque[bytes] = deque()
+        retry_at = 0.0
+        for made in live(self._clock, rate_per_s=rate_per_s, seed=self._seed):
+            self._keep(spool, made)
+            if monotonic() >= retry_at:
+                try:
+                    self._empty(spool, stop)
+                except Unavailable as busy:
+                    retry_at = monotonic() + self._retry_s(busy)
+                except StoppedError:
+                    return
+            if stop.wait(TICK_S):
+                return
+
+    def close(self) -> None:
+        """Leave no connection open."""
+        for door in self._doors:
+            door.close()
+
+    def _keep(self, spool: deque[bytes], made: Sequence[bytes]) -> None:
+        """Put events in the spool while there is room; one that is full loses the newest, and counts them."""
+        room = self._spool_events_max - len(spool)
+        spool.extend(islice(made, room))
+        self.tally.lost += max(0, len(made) - room)
+        self.tally.spooled_max = max(self.tally.spooled_max, len(spool))
+        assert len(spool) <= self._spool_events_max
+
+    def _empty(self, spool: deque[bytes], stop: Event) -> None:
+        """Send what is spooled; a batch leaves the spool once a door has taken it."""
+        while spool and not stop.is_set():
+            batch = list(islice(spool, LIVE_BATCH_EVENTS))
+            self._send(batch, stop)
+            for _ in batch:
+                spool.popleft()
+
+    def _delivered(self, chunks: Iterator[list[bytes]], stop: Event) -> Iterator[list[bytes]]:
+        """Chunks, each once a door has taken it; the next one isn't made before."""
+        for chunk in chunks:
+            try:
+                self._insist(chunk, stop)
+            except StoppedError:
+                return
+            yield chunk
+
+    def _insist(self, batch: Sequence[bytes], stop: Event) -> None:
+        """Send until it is taken. Raises: SendError; StoppedError."""
+        while not stop.is_set():
+            try:
+                self._send(batch, stop)
+            except Unavailable as busy:
+                stop.wait(self._retry_s(busy))
+            else:
+                return
+        raise StoppedError
+
+    def _retry_s(self, busy: Unavailable) -> float:
+        """How long to wait: what the ledger asked for, and a little by chance so that gateways don't come together."""
+        self.tally.retries += 1
+        return (busy.retry_after_s or 0) + self._draw.uniform(0.05, 0.3)
+
+    def _send(self, batch: Sequence[bytes], stop: Event) -> None:
+        """Bring a batch to a door, and now and then again, as if its answer had been lost."""
+        self._bring(batch, stop)
+        if self._draw.random() < RESENT_SHARE:
+            self._bring(batch, stop)
+
+    def _bring(self, batch: Sequence[bytes], stop: Event) -> None:
+        door = self._draw.choice(self._doors)
+        framing, encoding = self._draw.choice(FRAMINGS), self._draw.choice(ENCODINGS)
+        self.tally.add(door.send(batch, framing, encoding, stop))
+
+
+def _chunks_of(file: IO[bytes]) -> Iterator[list[bytes]]:
+    """Lines of a file in chunks that one call may hold; a longer line is cut, for the ledger to refuse."""
+    chunk: list[bytes] = []
+    size_bytes = 0
+    while line := file.readline(CHUNK_BYTES_MAX):
+        if chunk and (len(chunk) == CHUNK_EVENTS or size_bytes + len(line) > CHUNK_BYTES_MAX):
+            yield chunk
+            chunk, size_bytes = [], 0
+        if event := line.strip():
+            chunk.append(event)
+            size_bytes += len(line)
+    if chunk:
+        yield chunk

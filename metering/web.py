@@ -1,0 +1,123 @@
+"""What all routes share: who may call, and how errors leave."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import anyio.to_thread
+import structlog
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.datastructures import MutableScopeHeaders
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import BaseRouteHandler
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from metering.errors import JaugeError
+from metering.identity import Doorkeeper, Role
+
+PROBLEM_JSON = "application/problem+json"
+TOKEN_SECURITY = [{"token": list[str]()}]
+
+Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+def require(*roles: Role) -> Guard:
+    """A guard that lets holders of a token of one of these roles through."""
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        doorkeeper: Doorkeeper = connection.app.state.doorkeeper
+        await anyio.to_thread.run_sync(doorkeeper.admit, connection.headers.get("authorization"), *roles)
+
+    return guard
+
+
+async def require_reader(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Let operators read, or everybody where the settings open reading."""
+    if connection.app.state.settings.read_access != "open":
+        await require("operator")(connection, handler)
+
+
+def problem_of_ours(request: Request[Any, Any, Any], error: JaugeError) -> Response[dict[str, object]]:
+    """An error of ours as problem+json."""
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Basic realm="Jauge", charset="UTF-8"'
+    return _problem(request, error.problem(), headers)
+
+
+def problem_of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, object]]:
+    """An error of routing or of parameters as problem+json; what it quotes of the request is left out."""
+    codes = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    members: dict[str, object] = {
+        "type": f"urn:jauge:error:{codes.get(error.status_code, 'http_error')}",
+        "title": {404: "Not found", 405: "Method not allowed", 413: "Too large"}.get(error.status_code, "Bad request"),
+        "status": error.status_code,
+        "code": codes.get(error.status_code, "http_error"),
+    }
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        members["field"] = ", ".join(
+            str(place["key"]) for place in error.extra if isinstance(place, dict) and "key" in place
+        )
+    return _problem(request, members, dict(error.headers or {}))
+
+
+def problem_of_fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, object]]:
+    """A fault of ours: logged by its type and place, never with values; the caller gets the request's id."""
+    log.error("fault", error=type(error).__name__, path=request.url.path, exc_info=_without_values(error))
+    members: dict[str, object] = {
+        "type": "urn:jauge:error:internal", "title": "Internal error", "status": 500, "code": "internal",
+        "detail": "A fault of the service; its log has this request's id.",
+    }  # fmt: skip
+    return _problem(request, members, {})
+
+
+def _without_values(error: Exception) -> Exception:
+    """The same traceback under a bare exception: messages of drivers can quote parameters."""
+    return RuntimeError(type(error).__name__).with_traceback(error.__traceback__)
+
+
+def _problem(
+    request: Request[Any, Any, Any], members: dict[str, object], headers: dict[str, str]
+) -> Response[dict[str, object]]:
+    status = members["status"]
+    assert isinstance(status, int)
+    members["request_id"] = request.scope["state"].get("request_id")
+    return Response(members, status_code=status, media_type=PROBLEM_JSON, headers=headers)
+
+
+def request_log(app: ASGIApp) -> ASGIApp:
+    """Give every request an id and log one line about it: method, path, status, time. Never a query or a body."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        request_id = uuid4().hex
+        scope["state"]["request_id"] = request_id
+        started_ns = time.perf_counter_ns()
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableScopeHeaders(message)["X-Request-Id"] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await app(scope, receive, answer)
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_us=(time.perf_counter_ns() - started_ns) // 1000,
+            )
+
+    return handle

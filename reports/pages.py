@@ -1,0 +1,871 @@
+"""The pages people read: for now "Consommation", at `/`.
+
+A request goes one way: its parameters become a Selection, the ledger's answer a Reading, both a UsagePage (every text
+ready, in the reader's language), and that HTML. Everything but the reading and the drawing is pure. Without a drawing
+the page still stands: figures, ranking and table don't need it.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, cast, get_args
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import structlog
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from litestar import MediaType, Request, Response, Router, get
+from litestar.concurrency import sync_to_thread
+from litestar.datastructures import CacheControlHeader, State
+from litestar.static_files import create_static_files_router
+from litestar.types import Guard
+
+from metering.database import transaction
+from metering.errors import JaugeError, Unavailable
+from metering.rules.periods import PARIS, Bucket, bucket_starts, day_bounds
+from metering.rules.quantities import QUANTITIES
+from reports import wording
+from reports.drawing import Drawer, Drawing, DrawingError
+from reports.figures import (
+    NARROW,
+    TOTAL_TOKENS,
+    WIDE,
+    Bars,
+    Standing,
+    bar_totals,
+    bars,
+    bars_spec,
+    drawn_bucket,
+    named_and_rest,
+    quantity_of,
+    rank,
+    sum_of,
+)
+from reports.usage import UsageQuestion, UsageRow, known_values, last_batch, read_usage, recorded_bounds
+from reports.wording import LANGUAGES, Language, say
+
+log = structlog.get_logger(__name__)
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+ZONE = PARIS
+"""Dates of the page are days of the books."""
+
+BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
+NO_GROUP = "none"
+GROUPS = ("model", "tenant", "project", "operation", "user", "api_key", NO_GROUP)
+FILTERS = ("tenant", "model", "operation", "project")
+PAGE_QUANTITIES = (QUANTITIES[0], TOTAL_TOKENS, *QUANTITIES[1:])
+PARAMETERS = ("from", "to", "bucket", "group_by", "quantity", *FILTERS, "as_of", "page", "lang")
+
+DEFAULT_DAYS = 30
+PRESET_DAYS = (7, 30, 90)
+SPAN_DAYS_MAX: Mapping[Bucket, int] = {"hour": 92, "day": 1_100, "month": 7_400}
+"""Longest period of each bucket: beyond it a table of that grain answers nobody's question."""
+YEARS = range(2000, 2201)
+TABLE_ROWS_MAX = 200
+RANKING_ROWS_MAX = 100
+FILTER_LENGTH_MAX = 200
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    # What one administration consumes must not stay in a shared cache.
+    "Cache-Control": "private, no-store",
+    "Vary": "Accept-Language",
+}
+
+
+# ---------------------------------------------------------------------------------------------- what the reader asks
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a reader chose. Days are of the books' zone and both inclusive; `filters` holds the chosen values only."""
+
+    first: date
+    last: date
+    language: Language
+    bucket: Bucket = "day"
+    group: str = "model"
+    quantity: str = "requests"
+    filters: Mapping[str, str] = field(default_factory=dict)
+    as_of: int | None = None
+    page: int = 1
+    language_is_asked: bool = False
+
+    @property
+    def group_by(self) -> str | None:
+        return None if self.group == NO_GROUP else self.group
+
+    @property
+    def days(self) -> int:
+        return (self.last - self.first).days + 1
+
+    @property
+    def start(self) -> datetime:
+        """First instant of the period, UTC."""
+        return day_bounds(self.first, ZONE)[0]
+
+    @property
+    def end(self) -> datetime:
+        """First instant after the period, UTC: the last day is included for people, exclusive for programs."""
+        return day_bounds(self.last, ZONE)[1]
+
+    def question(self) -> UsageQuestion:
+        return UsageQuestion(
+            start=self.start,
+            end=self.end,
+            bucket=self.bucket,
+            zone=ZONE,
+            group_by=(self.group_by,) if self.group_by else (),
+            filters={name: (value,) for name, value in self.filters.items()},
+            as_of=self.as_of,
+        )
+
+    def url(self, **changes: Any) -> str:
+        """Address of this page with some choices changed; the table starts over unless a page is given."""
+        chosen = replace(self, **({"page": 1} | changes))
+        return f"/?{urlencode(chosen._parameters())}"
+
+    def csv_url(self) -> str:
+        """Address of the same figures for programs: instants with their offset, the end exclusive."""
+        asked = {
+            "start": self.start.astimezone(ZONE).isoformat(),
+            "end": self.end.astimezone(ZONE).isoformat(),
+            "bucket": self.bucket,
+            "tz": ZONE.key,
+            "group_by": self.group_by,
+            **self.filters,
+            "as_of": self.as_of,
+            "format": "csv",
+        }
+        return f"/v1/usage?{urlencode({name: value for name, value in asked.items() if value is not None})}"
+
+    def _parameters(self) -> dict[str, str]:
+        shown: dict[str, Any] = {
+            "from": self.first.isoformat(),
+            "to": self.last.isoformat(),
+            "bucket": self.bucket,
+            "group_by": self.group,
+            "quantity": self.quantity,
+            **self.filters,
+            "as_of": self.as_of,
+            "page": self.page if self.page > 1 else None,
+            "lang": self.language if self.language_is_asked else None,
+        }
+        return {name: str(value) for name, value in shown.items() if value is not None}
+
+
+class BadSelection(Exception):  # noqa: N818 - named for what it tells, as the errors of metering are
+    """Parameters that can't be read; `sentences` says each of them to the reader."""
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        super().__init__("; ".join(sentences))
+        self.sentences = tuple(sentences)
+
+
+def selection_from(pairs: Sequence[tuple[str, str]], *, today: date, language: Language) -> Selection:
+    """A selection from the query's (name, value) pairs. Empty values are as if absent, so a cleared field is no error.
+
+    Raises: BadSelection, with everything that is wrong at once.
+    """
+    reader = _Reader(pairs, language)
+    last = reader.day("to", today)
+    first = reader.day("from", last - timedelta(days=DEFAULT_DAYS - 1))
+    asked_language = reader.choice("lang", ("", *LANGUAGES), "")
+    selection = Selection(
+        first=first,
+        last=last,
+        bucket=cast(Bucket, reader.choice("bucket", BUCKETS, "day")),
+        group=reader.choice("group_by", GROUPS, "model"),
+        quantity=reader.choice("quantity", PAGE_QUANTITIES, "requests"),
+        filters={name: value for name in FILTERS if (value := reader.text(name))},
+        as_of=reader.whole("as_of"),
+        page=reader.whole("page") or 1,
+        language=language,
+        language_is_asked=bool(asked_language),
+    )
+    reader.check_period(selection)
+    if reader.problems:
+        raise BadSelection(reader.problems)
+    return selection
+
+
+class _Reader:
+    """Reads parameters one by one and gathers what is wrong with them."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]], language: Language) -> None:
+        self._language = language
+        self._values = {name: value.strip() for name, value in pairs if value.strip()}
+        names = [name for name, value in pairs if value.strip()]
+        self.problems: list[str] = []
+        for name in dict.fromkeys(names):
+            if name not in PARAMETERS:
+                self._refuse("bad.unknown", name=name[:40])
+            elif names.count(name) > 1:
+                self._refuse("bad.repeated", name=name)
+
+    def text(self, name: str) -> str:
+        value = self._values.get(name, "")
+        if len(value) > FILTER_LENGTH_MAX:
+            self._refuse("bad.long", name=name, most=FILTER_LENGTH_MAX)
+        return value
+
+    def choice(self, name: str, choices: Sequence[str], default: str) -> str:
+        value = self._values.get(name, default)
+        if value not in choices:
+            self._refuse("bad.choice", name=name, expected=", ".join(filter(None, choices)))
+            return default
+        return value
+
+    def whole(self, name: str) -> int | None:
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not (value.isascii() and value.isdigit() and len(value) < 19):
+            self._refuse("bad.number", name=name)
+            return None
+        return int(value)
+
+    def day(self, name: str, default: date) -> date:
+        value = self._values.get(name)
+        if value is None:
+            return default
+        try:
+            day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).date()
+        except ValueError:
+            day = date.min
+        if day.year not in YEARS:
+            self._refuse("bad.date", name=name)
+            return default
+        return day
+
+    def check_period(self, selection: Selection) -> None:
+        language, most = self._language, SPAN_DAYS_MAX[selection.bucket]
+        if selection.first > selection.last:
+            first, last = wording.day(selection.first, language), wording.day(selection.last, language)
+            self._refuse("bad.order", first=first, last=last)
+        elif selection.days > most:
+            days, bucket = wording.number(selection.days, language), say(language, f"bucket.{selection.bucket}")
+            self._refuse("bad.span", days=days, bucket=bucket, most=wording.number(most, language))
+
+    def _refuse(self, key: str, **values: object) -> None:
+        self.problems.append(say(self._language, key, **values))
+
+
+def language_of(asked: str | None, accept_language: str, otherwise: Language) -> Language:
+    """`?lang=` decides, else the browser, else the setting. An unknown `lang` is refused later, in a known language."""
+    for language in LANGUAGES:
+        if asked == language:
+            return language
+    return wording.preferred_language(accept_language, otherwise)
+
+
+# ------------------------------------------------------------------------------------------- what the ledger answers
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the ledger answered: rows by bucket then group, its newest batch (number, time), the first and last hour
+    with usage, and the values each filter offers."""
+
+    rows: Sequence[UsageRow]
+    newest: tuple[int, datetime] | None
+    bounds: tuple[datetime, datetime] | None
+    choices: Mapping[str, Sequence[str]]
+
+
+Read = Callable[[State, UsageQuestion], Reading]
+
+
+def read_ledger(state: State, question: UsageQuestion) -> Reading:
+    """Read everything the page shows from one state of the ledger. Raises: JaugeError."""
+    # One snapshot: the entry number printed is the one the figures go up to, even while events arrive.
+    with transaction(state.engine, snapshot=True) as connection:
+        return Reading(
+            rows=read_usage(connection, question),
+            newest=last_batch(connection),
+            bounds=recorded_bounds(connection),
+            choices={name: known_values(connection, name) for name in FILTERS},
+        )
+
+
+# --------------------------------------------------------------------------------------------------- what is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    value: str
+    label: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """A drop-down list of the form."""
+
+    name: str
+    label: str
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    label: str
+    url: str
+    is_current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A figure of the period. `value` None is unknown; `note` stands below it."""
+
+    label: str
+    value: str | None
+    unit: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRow:
+    """A line of the ranking; `paint` names the fill of its series, None where the chart doesn't draw it by name."""
+
+    rank: str
+    name: str
+    amount: str | None
+    share: str | None
+    share_percent: int
+    uncounted: str
+    paint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    title: str
+    heading: str
+    rows: tuple[RankedRow, ...]
+    rest: tuple[RankedRow, ...]
+    rest_summary: str
+    cut_note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart with its words. `chart` None: nothing known to draw, and `notes` says so."""
+
+    title: str
+    label: str
+    finding: str
+    notes: tuple[str, ...]
+    chart: Bars | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A line of the data table; a value None is unknown."""
+
+    when: str
+    group: str
+    values: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataTable:
+    caption: str
+    count: str
+    group_heading: str
+    headings: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    is_open: bool
+    position: str
+    previous_url: str | None
+    next_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """Why there is nothing to show, and what to do about it."""
+
+    reason: str
+    links: tuple[Link, ...]
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """The page "Consommation" with every text ready. Either `empty` is set, or the figures are."""
+
+    selection: Selection
+    period: str
+    as_of: str
+    selects: tuple[Select, ...]
+    presets: tuple[Link, ...]
+    headlines: tuple[Headline, ...] = ()
+    figure: Figure | None = None
+    ranking: Ranking | None = None
+    table: DataTable | None = None
+    empty: Empty | None = None
+
+
+def build_page(selection: Selection, reading: Reading, *, today: date) -> UsagePage:
+    """The page for a selection and what the ledger answered. Pure."""
+    language = selection.language
+    page = UsagePage(
+        selection=selection,
+        period=wording.period(selection.first, selection.last, language),
+        as_of=_as_of(selection, reading),
+        selects=_selects(selection, reading),
+        presets=_presets(selection, today),
+    )
+    if not reading.rows:
+        return replace(page, empty=_empty(selection, reading, page.period))
+    standings = rank(reading.rows, selection.group_by, selection.quantity)
+    return replace(
+        page,
+        headlines=_headlines(reading.rows, language),
+        figure=_figure(selection, reading.rows, standings, page.period),
+        ranking=_ranking(selection, standings) if selection.group_by else None,
+        table=_table(selection, reading.rows, page.period),
+    )
+
+
+def _as_of(selection: Selection, reading: Reading) -> str:
+    language = selection.language
+    if selection.as_of is not None:
+        return say(language, "as_of_asked", seq=wording.number(selection.as_of, language))
+    if reading.newest is None:
+        return say(language, "as_of_nothing")
+    seq, recorded_at = reading.newest
+    when = wording.moment(recorded_at, ZONE, language)
+    return say(language, "as_of", seq=wording.number(seq, language), when=when)
+
+
+def _selects(selection: Selection, reading: Reading) -> tuple[Select, ...]:
+    language = selection.language
+    lists: list[tuple[str, list[tuple[str, str]], str]] = [
+        ("quantity", [(name, wording.quantity_name(name, language)) for name in PAGE_QUANTITIES], selection.quantity),
+        ("bucket", [(name, say(language, f"bucket.{name}")) for name in BUCKETS], selection.bucket),
+        ("group_by", [(name, say(language, f"group.{name}")) for name in GROUPS], selection.group),
+    ]
+    for name in FILTERS:
+        chosen = selection.filters.get(name, "")
+        # The chosen value stays on offer even when the list is cut or no longer holds it.
+        values = sorted({*reading.choices[name], *([chosen] if chosen else [])})
+        offered = [(value, _group_label(value, name, language)) for value in values]
+        lists.append((name, [("", say(language, "filter.any")), *offered], chosen))
+    return tuple(
+        Select(
+            name,
+            say(language, f"filter.{name}" if name in FILTERS else name),
+            tuple(Choice(value, label, value == chosen) for value, label in offered),
+        )
+        for name, offered, chosen in lists
+    )
+
+
+def _presets(selection: Selection, today: date) -> tuple[Link, ...]:
+    language, month_first = selection.language, today.replace(day=1)
+    last_month_end = month_first - timedelta(days=1)
+    periods = [
+        *((say(language, "preset.days", days=days), today - timedelta(days=days - 1), today) for days in PRESET_DAYS),
+        (say(language, "preset.this_month"), month_first, today),
+        (say(language, "preset.last_month"), last_month_end.replace(day=1), last_month_end),
+    ]
+    return tuple(
+        Link(
+            label,
+            selection.url(first=first, last=last),
+            is_current=(first, last) == (selection.first, selection.last),
+        )
+        for label, first, last in periods
+    )
+
+
+def _empty(selection: Selection, reading: Reading, period: str) -> Empty:
+    language = selection.language
+    if reading.bounds is None:
+        return Empty(say(language, "empty.nothing"), (), is_new=True)
+    said = wording.in_sentence(period)
+    last = reading.bounds[1].astimezone(ZONE).date()
+    first = max(reading.bounds[0].astimezone(ZONE).date(), last - timedelta(days=DEFAULT_DAYS - 1))
+    latest = Link(
+        say(language, "empty.latest", period=wording.in_sentence(wording.period(first, last, language))),
+        selection.url(first=first, last=last, as_of=None),
+    )
+    if selection.filters:
+        unfilter = Link(say(language, "empty.unfilter"), selection.url(filters={}))
+        return Empty(say(language, "empty.filters", period=said), (unfilter, latest), is_new=False)
+    return Empty(say(language, "empty.period", period=said), (latest,), is_new=False)
+
+
+def _headlines(rows: Sequence[UsageRow], language: Language) -> tuple[Headline, ...]:
+    def figure(label: str, quantity: str, unit_of: str, note: str = "") -> Headline:
+        total = sum_of(rows, quantity)
+        if total is None:
+            return Headline(label, None, note=note)
+        shown = wording.bare_amount(total, unit_of, language)
+        unit = "" if unit_of in wording.DURATIONS else wording.unit(total, unit_of, language)
+        return Headline(label, shown, unit, note)
+
+    parts = {name: sum_of(rows, f"requests_{name}") or 0 for name in ("error", "aborted", "refused")}
+    failed = sum(parts.values())
+    return (
+        *(
+            figure(wording.quantity_name(name, language), name, name)
+            for name in ("requests", "input_tokens", "output_tokens", "audio_ms")
+        ),
+        figure(say(language, "uncounted"), "uncounted_requests", "requests", say(language, "uncounted.why")),
+        Headline(
+            say(language, "failed"),
+            wording.number(failed, language),
+            wording.unit(failed, "requests", language),
+            say(language, "failed.detail", **{name: wording.number(value, language) for name, value in parts.items()}),
+        ),
+    )
+
+
+def _figure(selection: Selection, rows: Sequence[UsageRow], standings: Sequence[Standing], period: str) -> Figure:
+    language, quantity = selection.language, selection.quantity
+    drawn = drawn_bucket(selection.start, selection.end, selection.bucket, ZONE)
+    starts = bucket_starts(selection.start, selection.end, drawn, ZONE)
+    labels = [wording.bucket_label(start, drawn, ZONE, language) for start in starts]
+    named, rest = named_and_rest(standings)
+    names = [_standing_label(standing, selection) for standing in named]
+
+    def describe(bucket: int, series: int | None, value: int) -> str:
+        name = _others(len(rest), language) if series is None else names[series]
+        return f"{labels[bucket]} · {name} · {wording.amount_in_sentence(value, quantity, language)}"
+
+    chart = bars(
+        rows,
+        standings,
+        group_by=selection.group_by,
+        quantity=quantity,
+        starts=starts,
+        bucket=drawn,
+        zone=ZONE,
+        describe=describe,
+    )
+    title = _chart_title(selection, drawn)
+    return Figure(
+        title=title,
+        label=say(language, "chart.label", title=wording.in_sentence(title), period=wording.in_sentence(period)),
+        finding=_finding(selection, standings, chart, labels),
+        notes=_chart_notes(selection, chart),
+        chart=chart if chart.segments else None,
+    )
+
+
+def _chart_title(selection: Selection, bucket: Bucket) -> str:
+    language, quantity = selection.language, selection.quantity
+    what, bucket_word = wording.quantity_name(quantity, language), say(language, f"bucket.{bucket}")
+    if selection.group_by is None:
+        return say(language, "chart.title", what=what, bucket=bucket_word)
+    group_word = say(language, f"group.{selection.group}")
+    return say(language, "chart.title_split", what=what, bucket=bucket_word, group=group_word)
+
+
+def _chart_notes(selection: Selection, chart: Bars) -> tuple[str, ...]:
+    language = selection.language
+    notes: list[str] = []
+    if chart.bucket != selection.bucket:
+        count = len(bucket_starts(selection.start, selection.end, selection.bucket, ZONE))
+        drawn, asked = (say(language, f"bucket.{bucket}") for bucket in (chart.bucket, selection.bucket))
+        notes.append(say(language, "chart.coarser", count=wording.number(count, language), bucket=drawn, asked=asked))
+    if chart.flagged and chart.segments:
+        notes.append(say(language, "chart.flagged"))
+    return tuple(notes)
+
+
+def _finding(selection: Selection, standings: Sequence[Standing], chart: Bars, labels: Sequence[str]) -> str:
+    """One sentence that says what the chart shows: the total or the leader's part of it, and the highest bar."""
+    language, quantity = selection.language, selection.quantity
+    known = [standing.total for standing in standings if standing.total is not None]
+    if not known:
+        return say(language, "finding.unknown")
+    total = sum(known)
+    spoken = wording.amount_in_sentence(total, quantity, language)
+    leader = standings[0].total or 0
+    if selection.group_by and len(standings) > 1 and total > 0:
+        part = wording.share(leader, total, language)
+        name = _standing_label(standings[0], selection)
+        sentence = say(language, "finding.leader", leader=name, share=part, total=spoken)
+    else:
+        sentence = say(language, "finding.total", total=spoken)
+    heights = bar_totals(chart)
+    if len(labels) < 2 or not heights:
+        return say(language, "finding.flat", sentence=sentence)
+    peak = max(heights, key=lambda index: (heights[index], -index))
+    when = say(language, f"when.{chart.bucket}", label=labels[peak])
+    amount = wording.amount_in_sentence(heights[peak], quantity, language)
+    return say(language, "finding.peak", sentence=sentence, when=when, amount=amount)
+
+
+def _ranking(selection: Selection, standings: Sequence[Standing]) -> Ranking:
+    language, quantity = selection.language, selection.quantity
+    named, rest = named_and_rest(standings)
+    whole = sum(standing.total or 0 for standing in standings)
+
+    def row(position: str, name: str, standing: Standing, paint: str | None) -> RankedRow:
+        has_share = standing.total is not None and whole > 0
+        part = standing.total or 0
+        return RankedRow(
+            rank=position,
+            name=name,
+            amount=None if standing.total is None else wording.bare_amount(standing.total, quantity, language),
+            share=wording.share(part, whole, language) if has_share else None,
+            share_percent=max(0, min(100, 100 * part // whole)) if has_share else 0,
+            uncounted=wording.number(standing.uncounted, language),
+            paint=paint,
+        )
+
+    rows = [row(str(n), _standing_label(it, selection), it, str(n)) for n, it in enumerate(named, start=1)]
+    if rest:
+        rows.append(row("", _others(len(rest), language), _together(rest), "others"))
+    shown = rest[:RANKING_ROWS_MAX]
+    is_cut = len(rest) > len(shown)
+    return Ranking(
+        title=say(language, "ranking", group=say(language, f"group.{selection.group}")),
+        heading=wording.quantity_name(quantity, language),
+        rows=tuple(rows),
+        rest=tuple(
+            row(str(n), _standing_label(it, selection), it, None) for n, it in enumerate(shown, start=len(named) + 1)
+        ),
+        rest_summary=say(language, "ranking.rest", count=wording.number(len(rest), language)),
+        cut_note=say(language, "ranking.cut", count=len(named) + len(shown)) if is_cut else "",
+    )
+
+
+def _together(standings: Sequence[Standing]) -> Standing:
+    known = [standing.total for standing in standings if standing.total is not None]
+    return Standing(None, sum(known) if known else None, sum(standing.uncounted for standing in standings))
+
+
+def _table(selection: Selection, rows: Sequence[UsageRow], period: str) -> DataTable:
+    language = selection.language
+    columns = ["input_tokens", "output_tokens", "audio_ms"]
+    if selection.quantity not in {"requests", *columns}:
+        columns.append(selection.quantity)
+    page_count = -(-len(rows) // TABLE_ROWS_MAX)
+    page = min(max(selection.page, 1), page_count)
+    shown = rows[(page - 1) * TABLE_ROWS_MAX : page * TABLE_ROWS_MAX]
+    bucket_word = say(language, f"bucket.{selection.bucket}")
+    what = say(language, "usage")
+    return DataTable(
+        caption=say(language, "data.caption", what=what, bucket=bucket_word, period=wording.in_sentence(period)),
+        count=(
+            say(language, "data.count_one")
+            if len(rows) == 1
+            else say(language, "data.count", count=wording.number(len(rows), language))
+        ),
+        group_heading=_capital(say(language, f"group.{selection.group}")) if selection.group_by else "",
+        headings=(
+            *(say(language, f"column.{name}") for name in ("requests", "failed", "uncounted")),
+            *(wording.quantity_name(name, language) for name in columns),
+        ),
+        rows=tuple(_table_row(selection, row, columns) for row in shown),
+        is_open=selection.page > 1,
+        position=say(language, "data.page", page=page, pages=page_count) if page_count > 1 else "",
+        previous_url=f"{selection.url(page=page - 1)}#data" if page > 1 else None,
+        next_url=f"{selection.url(page=page + 1)}#data" if page < page_count else None,
+    )
+
+
+def _table_row(selection: Selection, row: UsageRow, columns: Sequence[str]) -> TableRow:
+    language = selection.language
+    assert row.bucket_start is not None
+    failed = sum(row.quantities[f"requests_{status}"] or 0 for status in ("error", "aborted", "refused"))
+
+    def text(value: int | None, quantity: str) -> str | None:
+        return None if value is None else wording.bare_amount(value, quantity, language)
+
+    return TableRow(
+        when=wording.bucket_label(row.bucket_start, selection.bucket, ZONE, language),
+        group=_group_label(row.group[selection.group_by], selection.group, language) if selection.group_by else "",
+        values=(
+            text(row.quantities["requests"], "requests"),
+            text(failed, "requests"),
+            text(row.quantities["uncounted_requests"], "requests"),
+            *(text(quantity_of(row, name), name) for name in columns),
+        ),
+    )
+
+
+def _standing_label(standing: Standing, selection: Selection) -> str:
+    if selection.group_by is None:
+        return say(selection.language, "all")
+    return _group_label(standing.name, selection.group, selection.language)
+
+
+def _group_label(value: str | None, group: str, language: Language) -> str:
+    if value is None:
+        return say(language, "unnamed")
+    if group == "operation" and value in wording.OPERATION_WORDS:
+        return wording.OPERATION_WORDS[value][language]
+    return value
+
+
+def _others(count: int, language: Language) -> str:
+    return say(language, "others.one") if count == 1 else say(language, "others", count=wording.number(count, language))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def drawings_of(figure: Figure, language: Language) -> list[Drawing]:
+    """The chart twice, for wide and for narrow screens; the style sheet shows the one that fits."""
+    if figure.chart is None:
+        return []
+    return [
+        Drawing(bars_spec(figure.chart, language, layout), figure.label, f"chart {name}")
+        for layout, name in ((WIDE, "chart-wide"), (NARROW, "chart-narrow"))
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- HTML
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["style_url"] = f"/static/jauge.css?v={_fingerprint('jauge.css')}"
+    environment.globals["icon_url"] = f"/static/icon.svg?v={_fingerprint('icon.svg')}"
+    return environment
+
+
+def _fingerprint(name: str) -> str:
+    """Changes with the file, so that browsers may keep it for as long as they like."""
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+
+
+def render(template: str, language: Language, language_urls: Mapping[Language, str], **context: object) -> str:
+    """HTML of a template. Every page gets the words, the zone and the addresses of itself in each language."""
+    return (
+        _templates()
+        .get_template(template)
+        .render(
+            t=partial(say, language),
+            language=language,
+            language_urls=language_urls,
+            zone=ZONE.key,
+            **context,
+        )
+    )
+
+
+def render_usage(page: UsagePage, svgs: Sequence[str] | None) -> str:
+    """The page "Consommation". `svgs` None: the chart could not be drawn, and the page says so."""
+    selection = page.selection
+    urls = {other: selection.url(language=other, language_is_asked=True) for other in LANGUAGES}
+    return render("usage.html", selection.language, urls, page=page, selection=selection, svgs=svgs)
+
+
+def render_error(language: Language, sentences: Sequence[str], request_id: str, *, has_bad_parameters: bool) -> str:
+    """The page that says what went wrong, and under which request id the log knows it."""
+    urls: dict[Language, str] = {other: f"/?lang={other}" for other in LANGUAGES}
+    return render(
+        "error.html",
+        language,
+        urls,
+        sentences=sentences,
+        request_id=request_id,
+        has_bad_parameters=has_bad_parameters,
+        back_url=f"/?lang={language}",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ routes
+
+
+def request_id_of(request: Request[Any, Any, Any]) -> str:
+    """The id under which the log knows a request; a new one where no middleware gave it any."""
+    return str(request.scope["state"].get("request_id") or uuid4().hex)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def pages_router(
+    drawer: Drawer,
+    *,
+    guards: Sequence[Guard] = (),
+    read: Read = read_ledger,
+    now: Callable[[], datetime] = _now,
+) -> Router:
+    """The pages and their static files. Needs `engine` and `settings` in the application's state.
+
+    drawer: started and closed by the application; guards: checked before a page, not before static files (an error
+    page needs its style too).
+    """
+
+    @get("/", guards=list(guards), include_in_schema=False, media_type=MediaType.HTML, name="usage_page")
+    async def usage_page(request: Request[Any, Any, Any], state: State) -> Response[str]:
+        asked = request.query_params.get("lang")
+        accepted = request.headers.get("accept-language", "")
+        language = language_of(asked, accepted, state.settings.language)
+        request_id = request_id_of(request)
+        try:
+            today = now().astimezone(ZONE).date()
+            selection = selection_from(list(request.query_params.multi_items()), today=today, language=language)
+            page = await sync_to_thread(lambda: build_page(selection, read(state, selection.question()), today=today))
+        except BadSelection as error:
+            html = render_error(language, error.sentences, request_id, has_bad_parameters=True)
+            return _html(html, language, status=400)
+        except JaugeError as error:
+            return _failure(error, language, request_id)
+        return _html(render_usage(page, await _drawn(drawer, page)), language)
+
+    static_files = create_static_files_router(
+        path="/static",
+        directories=[STATIC],
+        name="static",
+        cache_control=CacheControlHeader(public=True, max_age=31_536_000, immutable=True),
+    )
+    return Router(path="/", route_handlers=[usage_page, static_files])
+
+
+async def _drawn(drawer: Drawer, page: UsagePage) -> list[str] | None:
+    if page.figure is None:
+        return []
+    try:
+        drawings = drawings_of(page.figure, page.selection.language)
+        return await drawer.draw(drawings) if drawings else []
+    except DrawingError as error:
+        log.warning("chart_not_drawn", error=str(error))
+        return None
+
+
+def _failure(error: JaugeError, language: Language, request_id: str) -> Response[str]:
+    if isinstance(error, Unavailable):
+        sentence = say(language, "error.unavailable")
+    else:
+        sentence = say(language, "error.rule", detail=error.detail)
+    log.warning("page_not_shown", code=error.code, request_id=request_id)
+    html = render_error(language, [sentence], request_id, has_bad_parameters=False)
+    # 422 is for programs that sent a document; a page's parameters are its address.
+    status = 400 if error.status == 422 else error.status
+    response = _html(html, language, status=status)
+    if error.retry_after_s is not None:
+        response.set_header("Retry-After", str(error.retry_after_s))
+    return response
+
+
+def _html(html: str, language: Language, *, status: int = 200) -> Response[str]:
+    headers = {**SECURITY_HEADERS, "Content-Language": language}
+    return Response(html, status_code=status, media_type=MediaType.HTML, headers=headers)
