@@ -90,6 +90,7 @@ def create_app(services: Services) -> Litestar:
             HTTPException: problem_of_litestar,
             Exception: problem_of_fault,
         },
+        logging_config=None,
         request_max_body_size=services.settings.intake_bytes_max,
         openapi_config=_openapi(),
     )

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import redis
 import sqlalchemy as sa
 
 from metering import embedded, migrate
@@ -16,6 +16,9 @@ from metering.ledger.committer import GroupCommitter
 from metering.ledger.corrections import Corrections
 from metering.ledger.series import SeriesRegistry
 from metering.settings import Settings
+
+if TYPE_CHECKING:
+    import redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,10 @@ class Services:
     corrections: Corrections
     doorkeeper: Doorkeeper
 
-    def redis(self) -> redis.Redis:
+    def redis(self) -> "redis.Redis":
         """A client of the stream's server."""
+        import redis  # noqa: PLC0415 - a fifth of a second that most commands don't need
+
         return redis.Redis.from_url(self.stores.redis_url, socket_connect_timeout=5, health_check_interval=30)
 
 

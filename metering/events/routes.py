@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import anyio.to_thread
 import msgspec
 from litestar import Request, Response, Router, get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, Parameter
 
 from metering.events.decoding import decode, decompress, framing_of
 from metering.events.intake import Intake, IntakeAnswer, replay
@@ -75,7 +75,7 @@ def get_quarantine(
 
 
 @post("/v1/quarantine/replay", summary="Offer refused events again", status_code=200, sync_to_thread=True)
-def post_replay(request: Request[Any, Any, Any], data: ReplayRequest) -> IntakeAnswer:
+def post_replay(request: Request[Any, Any, Any], data: JSONBody[ReplayRequest]) -> IntakeAnswer:
     state = request.app.state
     return replay(state.intake, state.engine, data.numbers, data.changes)
 

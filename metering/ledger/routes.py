@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Router, post
+from litestar.params import JSONBody
 
 from metering.ledger.corrections import Correction
 from metering.web import TOKEN_SECURITY, require
@@ -26,7 +27,7 @@ class CorrectionRequest(VoidRequest, forbid_unknown_fields=True, kw_only=True):
 
 
 @post("/v1/corrections", summary="Correct quantities of an event", sync_to_thread=True)
-def post_correction(request: Request[Any, Any, Any], data: CorrectionRequest) -> Correction:
+def post_correction(request: Request[Any, Any, Any], data: JSONBody[CorrectionRequest]) -> Correction:
     correction: Correction = request.app.state.corrections.correct(
         data.source, data.id, data.quantities, reason=data.reason, author=data.author, id=data.correction_id
     )
@@ -34,7 +35,7 @@ def post_correction(request: Request[Any, Any, Any], data: CorrectionRequest) ->
 
 
 @post("/v1/voids", summary="Make an event count for nothing", sync_to_thread=True)
-def post_void(request: Request[Any, Any, Any], data: VoidRequest) -> Correction:
+def post_void(request: Request[Any, Any, Any], data: JSONBody[VoidRequest]) -> Correction:
     correction: Correction = request.app.state.corrections.void(
         data.source, data.id, reason=data.reason, author=data.author, id=data.correction_id
     )

@@ -5,8 +5,9 @@ events to both doors as a gateway would. Nothing of the ledger is imported here:
 ledger meets them as it meets any gateway's.
 """
 
+from metering.simulator.doors import HttpDoor, SendError, StreamDoor
 from metering.simulator.population import ADMINISTRATIONS, APPLICATIONS, MODELS, Administration, Application, Model
-from metering.simulator.sending import SendError, SimulatedGateway, Tally
+from metering.simulator.sending import SimulatedGateway, Tally
 from metering.simulator.traffic import history, live
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "MODELS",
     "Administration",
     "Application",
+    "HttpDoor",
     "Model",
     "SendError",
     "SimulatedGateway",
+    "StreamDoor",
     "Tally",
     "history",
     "live",

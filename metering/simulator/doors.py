@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from threading import Event
-from typing import Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,8 +24,9 @@ STOP_CHECK_S = 0.1
 RETRY_S = 1
 RETRY_S_MAX = 60
 
-Framing = str
-"""Media type: `application/x-ndjson`, or one of JSON for an array."""
+Framing = Literal["application/x-ndjson", "application/cloudevents-batch+json"]
+LINES: Framing = "application/x-ndjson"
+ARRAY: Framing = "application/cloudevents-batch+json"
 
 
 class SendError(Exception):
@@ -58,7 +59,7 @@ class Door(Protocol):
 
 def frame(batch: Sequence[bytes], framing: Framing) -> bytes:
     """Body of a call: lines, or an array."""
-    return b"\n".join(batch) if framing == "application/x-ndjson" else b"[" + b",".join(batch) + b"]"
+    return b"\n".join(batch) if framing == LINES else b"[" + b",".join(batch) + b"]"
 
 
 def compress(body: bytes, encoding: str | None) -> bytes:
@@ -141,13 +142,11 @@ class StreamDoor:
     def send(self, batch: Sequence[bytes], framing: Framing, encoding: str | None, stop: Event) -> Answer:
         if stop.is_set():
             raise StoppedError
-        fields: dict[str | bytes, str | bytes] = {"body": compress(frame(batch, framing), encoding)}
+        fields: dict[Any, Any] = {"body": compress(frame(batch, framing), encoding)}
         if encoding is not None:
             fields["encoding"] = encoding
         try:
-            self._redis.execute_command(
-                "XADD", self._stream_name, "*", *(part for pair in fields.items() for part in pair)
-            )
+            self._redis.xadd(self._stream_name, fields)
         except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError) as error:
             raise Unavailable("no_answer", "The stream takes nothing now.", retry_after_s=RETRY_S) from error
         except redis.RedisError as error:

@@ -6,6 +6,7 @@ All of it is fixed, whatever the seed, so that a demo can register it beforehand
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Literal
@@ -93,23 +94,6 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Application:
-    """A product that calls, within a project of an administration."""
-
-    tenant: str
-    project: str
-    name: str
-    shape: Shape
-    weight: float
-    uses: tuple[Use, ...]
-    use_weights: tuple[int, ...]
-    callers: tuple[Caller, ...]
-    caller_weights: tuple[float, ...]
-    stored_bytes: int = 0
-    """Size of its collection of documents; hosting is metered by the hour."""
-
-
-@dataclass(frozen=True, slots=True)
 class Administration:
     """An administration of the demo."""
 
@@ -137,93 +121,108 @@ ADMINISTRATIONS: Mapping[str, Administration] = MappingProxyType(
 )
 
 
-def _callers(tenant: str, project: str, keys: int, pipeline: bool) -> tuple[Caller, ...]:
-    users: tuple[str | None, ...] = ADMINISTRATIONS[tenant].users
-    offset = hashlib.sha256(project.encode()).digest()[0] % len(users)
-    # Turned by the project, so that the agents who use one application most are not those who use all of them most.
-    people = (None,) * keys if pipeline else (users[offset:] + users[:offset])[: max(20, len(users) // 2)]
-    return tuple(
-        Caller(number, user, f"{project}-k{number % keys + 1}", by_category=number % keys % 3 == 1)
-        for number, user in enumerate(people)
-    )
+@dataclass(frozen=True)
+class Application:
+    """A product that calls, within a project of an administration."""
 
+    tenant: str
+    project: str
+    name: str
+    shape: Shape
+    weight: float
+    """Share of the platform's requests."""
+    mix: Mapping[str, int]
+    """`operation model` to weight."""
+    keys: int = 1
+    pipeline: bool = False
+    """Whether a program calls, without an agent."""
+    stored_bytes: int = 0
+    """Size of its collection of documents; hosting is metered by the hour."""
 
-def _application(
-    path: str,
-    shape: Shape,
-    weight: float,
-    mix: Mapping[str, int],
-    *,
-    keys: int = 1,
-    pipeline: bool = False,
-    stored_bytes: int = 0,
-) -> Application:
-    """An application from `tenant/project/name` and its mix, `operation model` to weight."""
-    tenant, project, name = path.split("/")
-    project = f"{tenant}-{project}"
-    callers = _callers(tenant, project, keys, pipeline)
-    return Application(
-        tenant=tenant,
-        project=project,
-        name=name,
-        shape=shape,
-        weight=weight,
-        uses=tuple(Use(operation, MODELS[model]) for operation, model in map(str.split, mix)),
-        use_weights=tuple(accumulate(mix.values())),
-        callers=callers,
-        caller_weights=tuple(accumulate(1 / (1 + rank) ** 0.8 for rank in range(len(callers)))),
-        stored_bytes=stored_bytes,
-    )
+    @cached_property
+    def uses(self) -> tuple[Use, ...]:
+        """What it calls for."""
+        return tuple(Use(operation, MODELS[model]) for operation, model in map(str.split, self.mix))
+
+    @cached_property
+    def use_weights(self) -> tuple[int, ...]:
+        """Weights of its uses, cumulated."""
+        return tuple(accumulate(self.mix.values()))
+
+    @cached_property
+    def callers(self) -> tuple[Caller, ...]:
+        """Who calls through it; the first ones call most."""
+        users = ADMINISTRATIONS[self.tenant].users
+        # Turned by the project, so that those who use one application most are not those who use all of them most.
+        turn = hashlib.sha256(self.project.encode()).digest()[0] % len(users)
+        agents = (users[turn:] + users[:turn])[: max(20, len(users) // 2)]
+        people: tuple[str | None, ...] = (None,) * self.keys if self.pipeline else agents
+        return tuple(
+            Caller(number, user, f"{self.project}-k{number % self.keys + 1}", by_category=number % self.keys % 3 == 1)
+            for number, user in enumerate(people)
+        )
+
+    @cached_property
+    def caller_weights(self) -> tuple[float, ...]:
+        """Weights of its callers, cumulated."""
+        return tuple(accumulate(1 / (1 + rank) ** 0.8 for rank in range(len(self.callers))))
 
 
 _RAG = {"search embeddings-m3": 30, "rerank rerank-m3": 20, "chat albert-large": 25, "chat albert-small": 10}
 _INGEST = {"file_ingest document-parser": 5, "embedding embeddings-m3": 20}
 
 APPLICATIONS: tuple[Application, ...] = (
-    _application(
-        "dinum/assistant/assistant-agents", "office", 20,
+    Application(
+        "dinum", "dinum-assistant", "assistant-agents", "office", 20,
         {"chat albert-large": 46, "chat albert-small": 34, "web_search web-index": 8, "other albert-guard": 10,
          "image image-flow": 2}, keys=3,
     ),
-    _application("dinum/code/aide-au-code", "office", 8, {"completion albert-code": 60, "chat albert-code": 40}, keys=2),
-    _application(
-        "dinum/evaluation/banc-essai", "always", 3,
+    Application(
+        "dinum", "dinum-code", "aide-au-code", "office", 8,
+        {"completion albert-code": 60, "chat albert-code": 40}, keys=2,
+    ),
+    Application(
+        "dinum", "dinum-evaluation", "banc-essai", "always", 3,
         {"chat albert-small": 40, "embedding embeddings-m3": 30, "rerank rerank-m3": 30}, pipeline=True,
     ),
-    _application(
-        "interieur/courrier/reponse-courrier", "office", 11,
+    Application(
+        "interieur", "interieur-courrier", "reponse-courrier", "office", 11,
         {"chat albert-large": 60, "parse document-parser": 20, "ocr ocr-vl": 20}, keys=2,
     ),
-    _application(
-        "interieur/auditions/retranscription", "office", 4,
+    Application(
+        "interieur", "interieur-auditions", "retranscription", "office", 4,
         {"transcription whisper-large": 70, "chat albert-small": 30},
     ),
-    _application(
-        "interieur/documentation/base-documentaire", "office", 8, _RAG | _INGEST, keys=2, stored_bytes=48_000_000_000
+    Application(
+        "interieur", "interieur-documentation", "base-documentaire", "office", 8,
+        _RAG | _INGEST, keys=2, stored_bytes=48_000_000_000
     ),
-    _application(
-        "education/enseignants/assistant-enseignants", "school", 14,
+    Application(
+        "education", "education-enseignants", "assistant-enseignants", "school", 14,
         {"chat albert-small": 84, "chat albert-large": 10, "other albert-guard": 6}, keys=3,
     ),
-    _application(
-        "education/ressources/recherche-ressources", "school", 6, _RAG | _INGEST, keys=2, stored_bytes=21_000_000_000
+    Application(
+        "education", "education-ressources", "recherche-ressources", "school", 6,
+        _RAG | _INGEST, keys=2, stored_bytes=21_000_000_000
     ),
-    _application(
-        "finances/factures/lecture-factures", "night", 9,
+    Application(
+        "finances", "finances-factures", "lecture-factures", "night", 9,
         {"ocr ocr-vl": 50, "parse document-parser": 15, "chat albert-small": 35}, keys=2, pipeline=True,
     ),
-    _application(
-        "finances/assistance/assistant-redaction", "office", 4, {"chat albert-large": 55, "chat albert-small": 45}
+    Application(
+        "finances", "finances-assistance", "assistant-redaction", "office", 4,
+        {"chat albert-large": 55, "chat albert-small": 45}
     ),
-    _application(
-        "finances/marches/analyse-marches", "office", 3, _RAG | {"file_ingest document-parser": 8},
+    Application(
+        "finances", "finances-marches", "analyse-marches", "office", 3, _RAG | {"file_ingest document-parser": 8},
         stored_bytes=9_000_000_000,
     ),
-    _application(
-        "sante/comptes-rendus/dictee", "always", 6, {"transcription whisper-large": 55, "chat albert-large": 45}, keys=2
+    Application(
+        "sante", "sante-comptes-rendus", "dictee", "always", 6,
+        {"transcription whisper-large": 55, "chat albert-large": 45}, keys=2
     ),
-    _application(
-        "sante/veille/veille-sanitaire", "always", 4,
+    Application(
+        "sante", "sante-veille", "veille-sanitaire", "always", 4,
         {"web_search web-index": 30, "chat albert-small": 50, "embedding embeddings-m3": 20}, keys=2, pipeline=True,
     ),
 )  # fmt: skip

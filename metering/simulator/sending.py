@@ -1,4 +1,4 @@
-"""The simulated gateway: it sends what `traffic` makes, tries again, repeats itself, and never holds more than its spool.
+"""The simulated gateway: it sends what `traffic` makes, tries again, repeats itself, and holds no more than its spool.
 
 It behaves as a gateway should: an event stays with it until a door has taken it, and a batch whose answer was lost is
 sent again, because the ledger knows its events.
@@ -16,17 +16,14 @@ from time import monotonic
 from typing import IO
 
 from metering.errors import Unavailable
-from metering.simulator.doors import Answer, Door, HttpDoor, SendError, StoppedError, StreamDoor
+from metering.simulator.doors import ARRAY, LINES, Answer, Door, Framing, StoppedError
 from metering.simulator.traffic import CHUNK_EVENTS, history, live
-
-__all__ = ["Progress", "SendError", "SimulatedGateway", "Tally"]
 
 CHUNK_BYTES_MAX = 8 * 1024 * 1024
 LIVE_BATCH_EVENTS = 500
 TICK_S = 0.5
 RESENT_SHARE = 0.04
-RETRY_S_MAX = 60
-FRAMINGS = ("application/x-ndjson", "application/cloudevents-batch+json")
+FRAMINGS = (LINES, ARRAY)
 ENCODINGS = (None, None, "gzip", "zstd")
 
 Progress = Callable[[int, int], None]
@@ -63,25 +60,17 @@ def _utc_now() -> datetime:
 
 
 class SimulatedGateway:
-    """A gateway that sends by HTTP and, where it knows a stream, by the stream now and then.
-
-    url, token: of the ledger; redis_url: of the stream's server, or None for HTTP alone. Used by one thread.
-    """
+    """A gateway that sends through one of its doors, by chance. Used by one thread."""
 
     def __init__(
         self,
-        url: str,
-        token: str,
-        redis_url: str | None = None,
+        doors: Sequence[Door],
         *,
-        stream_name: str = "jauge:events",
         spool_events_max: int = 20_000,
         seed: int = 1,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
-        self._doors: list[Door] = [HttpDoor(url, token)]
-        if redis_url is not None:
-            self._doors.append(StreamDoor(redis_url, stream_name))
+        self._doors = tuple(doors)
         self._spool_events_max = spool_events_max
         self._seed = seed
         self._clock = clock
@@ -103,11 +92,11 @@ class SimulatedGateway:
         progress(done, done)
 
     def play_file(self, path: Path, progress: Progress, *, stop: Event | None = None) -> None:
-        """Send a file of NDJSON. Progress is in bytes. Raises: SendError, OSError."""
+        """Send a file of NDJSON, as lines only: one that is broken would break a whole array. Progress is in bytes. Raises: SendError, OSError."""
         total = path.stat().st_size
         done = 0
         with path.open("rb") as file:
-            for _ in self._delivered(_chunks_of(file), stop or Event()):
+            for _ in self._delivered(_chunks_of(file), stop or Event(), framings=(LINES,)):
                 done = file.tell()
                 progress(done, total)
         progress(done, total)
@@ -149,20 +138,22 @@ class SimulatedGateway:
             for _ in batch:
                 spool.popleft()
 
-    def _delivered(self, chunks: Iterator[list[bytes]], stop: Event) -> Iterator[list[bytes]]:
+    def _delivered(
+        self, chunks: Iterator[list[bytes]], stop: Event, framings: Sequence[Framing] = FRAMINGS
+    ) -> Iterator[list[bytes]]:
         """Chunks, each once a door has taken it; the next one isn't made before."""
         for chunk in chunks:
             try:
-                self._insist(chunk, stop)
+                self._insist(chunk, stop, framings)
             except StoppedError:
                 return
             yield chunk
 
-    def _insist(self, batch: Sequence[bytes], stop: Event) -> None:
+    def _insist(self, batch: Sequence[bytes], stop: Event, framings: Sequence[Framing]) -> None:
         """Send until it is taken. Raises: SendError; StoppedError."""
         while not stop.is_set():
             try:
-                self._send(batch, stop)
+                self._send(batch, stop, framings)
             except Unavailable as busy:
                 stop.wait(self._retry_s(busy))
             else:
@@ -174,16 +165,16 @@ class SimulatedGateway:
         self.tally.retries += 1
         return (busy.retry_after_s or 0) + self._draw.uniform(0.05, 0.3)
 
-    def _send(self, batch: Sequence[bytes], stop: Event) -> None:
+    def _send(self, batch: Sequence[bytes], stop: Event, framings: Sequence[Framing] = FRAMINGS) -> None:
         """Bring a batch to a door, and now and then again, as if its answer had been lost."""
-        self._bring(batch, stop)
+        self._bring(batch, stop, framings)
         if self._draw.random() < RESENT_SHARE:
-            self._bring(batch, stop)
+            self._bring(batch, stop, framings)
 
-    def _bring(self, batch: Sequence[bytes], stop: Event) -> None:
+    def _bring(self, batch: Sequence[bytes], stop: Event, framings: Sequence[Framing]) -> None:
         door = self._draw.choice(self._doors)
-        framing, encoding = self._draw.choice(FRAMINGS), self._draw.choice(ENCODINGS)
-        self.tally.add(door.send(batch, framing, encoding, stop))
+        encoding = self._draw.choice(ENCODINGS)
+        self.tally.add(door.send(batch, self._draw.choice(framings), encoding, stop))
 
 
 def _chunks_of(file: IO[bytes]) -> Iterator[list[bytes]]:
