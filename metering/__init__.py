@@ -1,0 +1,1 @@
+"""Jauge: usage ledger of a sovereign AI platform."""

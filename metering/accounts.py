@@ -95,16 +95,21 @@ def choose_account(at: Layout, program: Path) -> Account:
     )
 
 
+def die_with(parent_pid: int, death_signal: int) -> None:
+    """Between fork and exec: have this process signalled when its parent dies (Linux; elsewhere nothing)."""
+    if LINUX:
+        libc.prctl(PR_SET_PDEATHSIG, death_signal)
+        if os.getppid() != parent_pid:  # it died before
+            os._exit(1)
+
+
 def spawn(at: Layout, account: Account, name: str, argv: list[str], death_signal: int) -> subprocess.Popen[bytes]:
     """Start a program as the account, its output in the log of that name, to be signalled when we die (Linux)."""
     supervisor_pid = os.getpid()
 
     def prepare() -> None:
         account.enter()
-        if LINUX:  # after the change of user, which would clear it
-            libc.prctl(PR_SET_PDEATHSIG, death_signal)
-            if os.getppid() != supervisor_pid:  # we died before
-                os._exit(1)
+        die_with(supervisor_pid, death_signal)  # after the change of user, which would clear it
 
     path = at.log(name)
     if path.exists() and path.stat().st_size > LOG_BYTES_MAX:

@@ -11,6 +11,25 @@ from metering.errors import Unavailable
 
 RETRY_AFTER_S = 5
 
+SESSION = "-c timezone=UTC -c lock_timeout=60s -c idle_in_transaction_session_timeout=60s"
+"""A process that freezes inside a transaction holds the ledger's lock: after a minute the others go on without it."""
+
+PEER_CHECKS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""A server that vanished from the network is noticed within a minute, not by the kernel's two hours."""
+
+_AWAY = ("08", "53", "57", "25006", "25P03", "25P04")
+"""SQLSTATE begins: connection exception, insufficient resources, operator intervention; a standby that is read-only;
+transactions that idled or lasted too long, and were ended by the server."""
+
+_BUSY = ("40", "55P03")
+"""SQLSTATE begins: rolled back for others' sake (deadlock, serialization); a lock not had in time."""
+
 
 def engine_for(url: str, *, connections_max: int = 10) -> sa.Engine:
     """Engine for a libpq URL (`postgresql://…`); connections are checked before use, so a restart goes unnoticed."""
@@ -20,7 +39,7 @@ def engine_for(url: str, *, connections_max: int = 10) -> sa.Engine:
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "options": "-c timezone=UTC"},
+        connect_args={**PEER_CHECKS, "options": SESSION},
     )
 
 
@@ -29,7 +48,7 @@ def transaction(engine: sa.Engine, *, snapshot: bool = False) -> Iterator[sa.Con
     """A transaction that commits when the block ends and rolls back when it raises.
 
     snapshot: every statement of the block sees the database as it was at the first (REPEATABLE READ).
-    Raises: Unavailable when the database is away, full or shutting down.
+    Raises: Unavailable when the database is away, full, busy or shutting down; what was written is then not known.
     """
     chosen = engine.execution_options(isolation_level="REPEATABLE READ") if snapshot else engine
     try:
@@ -51,12 +70,17 @@ def raw(connection: sa.Connection) -> psycopg.Connection:
 def outage_of(error: Exception) -> Unavailable | None:
     """The outage that a database error tells of, or None when it is a fault of ours."""
     cause = error.orig if isinstance(error, DBAPIError) else error
+    state = (cause.sqlstate or "") if isinstance(cause, psycopg.Error) else ""
     if isinstance(cause, psycopg.errors.DiskFull | psycopg.errors.IoError):
         return Unavailable("storage_full", "The ledger can't write to its disk.", retry_after_s=60)
-    away = isinstance(error, sa.exc.TimeoutError) or (
-        # Class 57 is operator intervention, 53 a lack of resources; no code at all is a lost connection.
-        isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or "57")[:2] in {"57", "53", "08"}
-    )
-    if away or (isinstance(error, DBAPIError) and error.connection_invalidated):
+    if state.startswith(_BUSY):
+        return Unavailable("database_busy", "The ledger's database is busy.", retry_after_s=RETRY_AFTER_S)
+    lost = isinstance(cause, psycopg.OperationalError) and not state
+    if (
+        lost
+        or state.startswith(_AWAY)
+        or isinstance(error, sa.exc.TimeoutError)
+        or (isinstance(error, DBAPIError) and error.connection_invalidated)
+    ):
         return Unavailable("database_unavailable", "The ledger's database is away.", retry_after_s=RETRY_AFTER_S)
     return None

@@ -7,6 +7,7 @@
     ├── NotFound          404
     ├── Conflict          409  the same identity with other content
     ├── TooLarge          413  beyond a stated limit
+    ├── UnsupportedMedia  415  a media type or compression that isn't read
     ├── Unprocessable     422  read, but against a rule
     └── Unavailable       503  try again later: a store is away, full or busy
 
@@ -83,6 +84,11 @@ class Conflict(JaugeError):
 class TooLarge(JaugeError):
     status = 413
     title = "Too large"
+
+
+class UnsupportedMedia(JaugeError):
+    status = 415
+    title = "This form isn't read"
 
 
 class Unprocessable(JaugeError):

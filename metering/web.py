@@ -1,7 +1,11 @@
 """What all routes share: who may call, and how errors leave."""
 
+import re
 import time
+import traceback
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -10,15 +14,21 @@ import structlog
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from metering.errors import JaugeError
+from metering.errors import BadRequest, JaugeError
 from metering.identity import Doorkeeper, Role
 
 PROBLEM_JSON = "application/problem+json"
 TOKEN_SECURITY = [{"token": list[str]()}]
+
+UNROUTED = "(none)"
+"""Path of a request that no route takes, in the log: such a path is the caller's own words."""
+
+FRAMES_LOGGED = 12
 
 Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
 
@@ -53,23 +63,41 @@ def problem_of_ours(request: Request[Any, Any, Any], error: JaugeError) -> Respo
 
 def problem_of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, object]]:
     """An error of routing or of parameters as problem+json; what it quotes of the request is left out."""
-    codes = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    code = _CODES.get(error.status_code, "http_error")
     members: dict[str, object] = {
-        "type": f"urn:jauge:error:{codes.get(error.status_code, 'http_error')}",
-        "title": {404: "Not found", 405: "Method not allowed", 413: "Too large"}.get(error.status_code, "Bad request"),
+        "type": f"urn:jauge:error:{code}",
+        "title": HTTPStatus(error.status_code).phrase,
         "status": error.status_code,
-        "code": codes.get(error.status_code, "http_error"),
+        "code": code,
     }
-    if isinstance(error, ValidationException) and isinstance(error.extra, list):
-        members["field"] = ", ".join(
-            str(place["key"]) for place in error.extra if isinstance(place, dict) and "key" in place
-        )
+    if isinstance(error, ValidationException) and (field := _field_of(error)):
+        members["field"] = field
     return _problem(request, members, dict(error.headers or {}))
+
+
+_CODES = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+_missing = re.compile(r"Missing required \w+ parameter '(\w+)'")
+
+
+def _field_of(error: ValidationException) -> str | None:
+    """Name of the parameter or field that an error is about. Only names that we declare appear in either place."""
+    if missing := _missing.match(error.detail):
+        return missing[1]
+    places = error.extra if isinstance(error.extra, list) else []
+    return ", ".join(str(place["key"]) for place in places if isinstance(place, dict) and "key" in place) or None
 
 
 def problem_of_fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, object]]:
     """A fault of ours: logged by its type and place, never with values; the caller gets the request's id."""
-    log.error("fault", error=type(error).__name__, path=request.url.path, exc_info=_without_values(error))
+    if isinstance(error, RecursionError):  # only a body can be that deep
+        return problem_of_ours(request, BadRequest("malformed_json", "The body is nested too deeply."))
+    log.error("fault", error=type(error).__name__, where=_frames_of(error))
     members: dict[str, object] = {
         "type": "urn:jauge:error:internal", "title": "Internal error", "status": 500, "code": "internal",
         "detail": "A fault of the service; its log has this request's id.",
@@ -77,9 +105,10 @@ def problem_of_fault(request: Request[Any, Any, Any], error: Exception) -> Respo
     return _problem(request, members, {})
 
 
-def _without_values(error: Exception) -> Exception:
-    """The same traceback under a bare exception: messages of drivers can quote parameters."""
-    return RuntimeError(type(error).__name__).with_traceback(error.__traceback__)
+def _frames_of(error: Exception) -> list[str]:
+    """Where an error was raised, innermost last: no message and no variables, which can quote the request."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_LOGGED:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def _problem(
@@ -87,15 +116,19 @@ def _problem(
 ) -> Response[dict[str, object]]:
     status = members["status"]
     assert isinstance(status, int)
-    members["request_id"] = request.scope["state"].get("request_id")
+    state = request.scope["state"]
+    if "request_id" not in state:  # no route takes the request, so `request_log` hasn't seen it
+        headers["X-Request-Id"] = state["request_id"] = uuid4().hex
+        log.info("request", method=request.method, path=UNROUTED, status=status, request_id=state["request_id"])
+    members["request_id"] = state["request_id"]
     return Response(members, status_code=status, media_type=PROBLEM_JSON, headers=headers)
 
 
 def request_log(app: ASGIApp) -> ASGIApp:
-    """Give every request an id and log one line about it: method, path, status, time. Never a query or a body."""
+    """Give every request an id and log one line about it: method, route, status, time. Never a query or a body."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
         request_id = uuid4().hex
@@ -115,7 +148,7 @@ def request_log(app: ASGIApp) -> ASGIApp:
             log.info(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                path=scope.get("path_template", UNROUTED),
                 status=status,
                 duration_us=(time.perf_counter_ns() - started_ns) // 1000,
             )

@@ -1,0 +1,1 @@
+"""Reports: reads of the ledger, and the pages that show them."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 import zstandard
 
-from metering.errors import BadRequest, TooLarge, Unprocessable
+from metering.errors import BadRequest, TooLarge, UnsupportedMedia
 from metering.events.envelope import UsageEvent
 from metering.events.refusals import Refusal, from_decoding
 
@@ -39,10 +39,10 @@ Decoded = list[UsageEvent | tuple[Refusal, bytes]]
 
 
 def framing_of(content_type: str | None) -> Framing:
-    """Framing that a Content-Type header states. Raises: Unprocessable for one that isn't read."""
+    """Framing that a Content-Type header states. Raises: UnsupportedMedia for one that isn't read."""
     media_type = (content_type or "application/json").partition(";")[0].strip().lower()
     if media_type not in FRAMINGS:
-        raise Unprocessable(
+        raise UnsupportedMedia(
             "unsupported_media_type",
             "The Content-Type is not one that is read.",
             field="Content-Type",
@@ -54,7 +54,7 @@ def framing_of(content_type: str | None) -> Framing:
 def decompress(body: bytes, encoding: str | None, bytes_max: int) -> bytes:
     """Bytes of a body, decompressed while they stay under the limit.
 
-    Raises: TooLarge; BadRequest for a broken stream; Unprocessable for another encoding.
+    Raises: TooLarge; BadRequest for a broken stream; UnsupportedMedia for another encoding.
     """
     match (encoding or "identity").strip().lower():
         case "identity":
@@ -64,7 +64,7 @@ def decompress(body: bytes, encoding: str | None, bytes_max: int) -> bytes:
         case "zstd":
             plain = _read_bounded(zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True), bytes_max)
         case _:
-            raise Unprocessable(
+            raise UnsupportedMedia(
                 "unsupported_encoding",
                 "The Content-Encoding is not one that is read.",
                 field="Content-Encoding",

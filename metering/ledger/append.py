@@ -71,7 +71,6 @@ class Ledger:
     def __init__(self, engine: sa.Engine, series: SeriesRegistry) -> None:
         self._engine = engine
         self._series = series
-        self._months: set[tuple[int, int]] = set()
         self._repeats_expected = False
 
     def append(self, frame: pl.DataFrame) -> list[Outcome]:
@@ -83,14 +82,16 @@ class Ledger:
         if not prepared.rows:
             return []
         with transaction(self._engine) as connection:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LEDGER_LOCK)))
-            head = _head(connection)
-            known = self._claim_identities(connection, head.seq + 1, prepared)
-            fresh = [at for at, identity in enumerate(prepared.identities) if identity not in known]
-            months: set[tuple[int, int]] = set()
-            if fresh:
-                months = self._write_batch(connection, head, prepared, fresh)
-        self._months |= months
+            return self.write_within(connection, prepared)
+
+    def write_within(self, connection: sa.Connection, prepared: Prepared) -> list[Outcome]:
+        """Write as a part of the caller's transaction: durable when that commits, and locked until then."""
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LEDGER_LOCK)))
+        head = _head(connection)
+        known = self._claim_identities(connection, head.seq + 1, prepared)
+        fresh = [at for at, identity in enumerate(prepared.identities) if identity not in known]
+        if fresh:
+            self._write_batch(connection, head, prepared, fresh)
         self._repeats_expected = bool(known)
         return _outcomes(prepared, known)
 
@@ -113,16 +114,14 @@ class Ledger:
         _copy_identities(connection, seq, prepared, known)
         return known
 
-    def _write_batch(
-        self, connection: sa.Connection, head: "Head", prepared: Prepared, fresh: list[int]
-    ) -> set[tuple[int, int]]:
+    def _write_batch(self, connection: sa.Connection, head: "Head", prepared: Prepared, fresh: list[int]) -> None:
         seq = head.seq + 1
         whole = len(fresh) == len(prepared.rows)
         frame = prepared.frame if whole else prepared.frame[fresh]
         prefix = row_prefix(seq)
         rows = [prefix + prepared.rows[at] for at in fresh]
-        series = self._series.get(sorted(frame["series"].unique().to_list()))
-        months = self._copy_rows(connection, frame, rows)
+        series = self._series.get(connection, sorted(frame["series"].unique().to_list()))
+        _copy_rows(connection, frame, rows)
         cells = rollups.hourly_cells(frame, series)
         rollups.add_to_rollups(connection, cells)
         sums = rollups.batch_sums(cells)
@@ -137,21 +136,6 @@ class Ledger:
                 hash=link(head.hash, seq, microseconds(head.now), len(rows), sums, digest),
             )
         )
-        return months
-
-    def _copy_rows(self, connection: sa.Connection, frame: pl.DataFrame, rows: list[bytes]) -> set[tuple[int, int]]:
-        local = frame["occurred_at"].dt.convert_time_zone(BOOKS_ZONE)
-        month_of_row = list(zip(local.dt.year().to_list(), local.dt.month().to_list(), strict=True))
-        months = set(month_of_row)
-        for year, month in sorted(months):
-            name = ensure_partition(connection, year, month, known=(year, month) in self._months)
-            chosen = (
-                rows
-                if len(months) == 1
-                else [row for row, at in zip(rows, month_of_row, strict=True) if at == (year, month)]
-            )
-            _copy(connection, name, ENTRY_COLUMNS, chosen)
-        return months
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +180,20 @@ def _copy_identities(connection: sa.Connection, seq: int, prepared: Prepared, kn
         if identity not in known
     ]
     _copy(connection, "ledger_identity", ("batch_seq", "identity", "fingerprint"), rows)
+
+
+def _copy_rows(connection: sa.Connection, frame: pl.DataFrame, rows: list[bytes]) -> None:
+    """Copy each row into the partition of its month."""
+    local = frame["occurred_at"].dt.convert_time_zone(BOOKS_ZONE)
+    month_of_row = list(zip(local.dt.year().to_list(), local.dt.month().to_list(), strict=True))
+    months = set(month_of_row)
+    for year, month in sorted(months):
+        chosen = (
+            rows
+            if len(months) == 1
+            else [row for row, at in zip(rows, month_of_row, strict=True) if at == (year, month)]
+        )
+        _copy(connection, ensure_partition(connection, year, month), ENTRY_COLUMNS, chosen)
 
 
 def _copy(connection: sa.Connection, table: str, columns: tuple[str, ...], rows: list[bytes]) -> None:

@@ -75,12 +75,21 @@ class GroupCommitter:
     def _prepare_groups(self) -> None:
         while group := self._next_group():
             try:
-                prepared = prepare(pl.concat([submission.frame for submission in group]))
+                self._ready.put((group, prepare(pl.concat([submission.frame for submission in group]))))
             except Exception as error:  # a fault of ours must reach the callers, not end the thread
-                _fail(group, error)
-            else:
-                self._ready.put((group, prepared))
+                self._prepare_alone(group, error)
         self._ready.put(None)
+
+    def _prepare_alone(self, group: list[Submission], error: Exception) -> None:
+        """One frame broke its group: prepare each alone, so that the fault stays with the frame that has it."""
+        if len(group) == 1:
+            _fail(group, error)
+            return
+        for submission in group:
+            try:
+                self._ready.put(([submission], prepare(submission.frame)))
+            except Exception as own_error:
+                _fail([submission], own_error)
 
     def _next_group(self) -> list[Submission]:
         """The oldest submissions, up to a group's size; empty once closed and drained."""
@@ -90,6 +99,7 @@ class GroupCommitter:
             events = 0
             while self._waiting and (not group or events + self._waiting[0].frame.height <= self._group_events_max):
                 group.append(self._waiting.popleft())
+                group[-1].answer.set_running_or_notify_cancel()  # from now on nobody can cancel it
                 events += group[-1].frame.height
             self._waiting_events -= events
             return group
@@ -124,10 +134,12 @@ def _answer(group: list[Submission], outcomes: list[Outcome]) -> None:
     start = 0
     for submission in group:
         end = start + submission.frame.height
-        submission.answer.set_result(outcomes[start:end])
+        if not submission.answer.cancelled():
+            submission.answer.set_result(outcomes[start:end])
         start = end
 
 
 def _fail(group: list[Submission], error: Exception) -> None:
     for submission in group:
-        submission.answer.set_exception(error)
+        if not submission.answer.cancelled():
+            submission.answer.set_exception(error)

@@ -1,7 +1,8 @@
 """Corrections and voids: new entries with signed quantities, in the period of what they correct."""
 
 import secrets
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from metering.database import transaction
 from metering.errors import Conflict, NotFound, Unprocessable
-from metering.ledger.append import Ledger, Outcome
+from metering.ledger.append import Ledger, Outcome, prepare
 from metering.ledger.rows import CORRECTION, FRAME_SCHEMA, VOID
 from metering.rules.chain import identity_of
 from metering.rules.quantities import (
@@ -27,6 +28,7 @@ from metering.tables import ledger_entry, ledger_identity, ledger_series
 CORRECTIONS_SOURCE = "jauge:corrections"
 CORRECTIONS_LOCK = 0x434F5252454354  # "CORRECT": each reads what the one before has written
 TEXT_LENGTH_MAX = 500
+ID_LENGTH_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,40 @@ class Correction:
 class Recorded:
     """An event in the ledger with what has been corrected since."""
 
-    identity: bytes
     entry: Mapping[str, Any]
     net: dict[str, int | None]
     net_uncounted: int
     voided: bool
 
 
-Change = Callable[[Recorded], tuple[dict[str, int], int]]
-"""From an event as it counts now to the signed quantities, and uncounted requests, to add."""
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is asked for: a kind of entry, and the quantities to set (None of them for a void)."""
+
+    kind: int
+    wanted: Mapping[str, int]
+
+    def delta(self, recorded: Recorded) -> tuple[dict[str, int], int]:
+        """Signed quantities and uncounted requests to add to an event as it counts now. Raises: Unprocessable."""
+        if self.kind == VOID:
+            return {name: -value for name, value in recorded.net.items() if value}, -recorded.net_uncounted
+        delta = correction_delta(recorded.net, self.wanted)
+        if not delta:
+            raise Unprocessable("nothing_to_correct", "The event has these quantities.", field="quantities")
+        after = {name: add(recorded.net[name], delta.get(name)) for name in QUANTITIES}
+        if (nested := subset_violation(after)) is not None:
+            raise Unprocessable(
+                "part_exceeds_whole", f"{nested[0]} is a part of {nested[1]}.", field=f"quantities.{nested[0]}",
+                expected=f"at most {nested[1]}",
+            )  # fmt: skip
+        return delta, _uncounted(recorded.entry, after) - recorded.net_uncounted
+
+    def made(self, before: Recorded, entry: Mapping[str, Any]) -> bool:
+        """Whether this entry is what the change made of an event as it counted before."""
+        if entry["kind"] != self.kind:
+            return False
+        delta = {name: entry[name] for name in QUANTITIES if entry[name] is not None}
+        return self.kind == VOID or delta == correction_delta(before.net, self.wanted)
 
 
 class Corrections:
@@ -67,54 +94,49 @@ class Corrections:
         Raises: NotFound; Conflict if the event is void or the id is taken; Unprocessable; Unavailable.
         """
         _check_quantities(quantities)
-
-        def change(recorded: Recorded) -> tuple[dict[str, int], int]:
-            delta = correction_delta(recorded.net, quantities)
-            if not delta:
-                raise Unprocessable("nothing_to_correct", "The event has these quantities.", field="quantities")
-            after = {name: add(recorded.net[name], delta.get(name)) for name in QUANTITIES}
-            if (nested := subset_violation(after)) is not None:
-                raise Unprocessable(
-                    "part_exceeds_whole", f"{nested[0]} is a part of {nested[1]}.", field=f"quantities.{nested[0]}",
-                    expected=f"at most {nested[1]}",
-                )  # fmt: skip
-            return delta, _uncounted(recorded.entry, after) - recorded.net_uncounted
-
-        return self._record(source, event_id, CORRECTION, change, reason=reason, author=author, id=id)
+        return self._record(source, event_id, Change(CORRECTION, quantities), reason=reason, author=author, id=id)
 
     def void(self, source: str, event_id: str, *, reason: str, author: str, id: str | None = None) -> Correction:
         """Make an event count for nothing. With an `id` of the caller's, safe to repeat.
 
         Raises: NotFound; Conflict if the event is void already or the id is taken; Unprocessable; Unavailable.
         """
-
-        def change(recorded: Recorded) -> tuple[dict[str, int], int]:
-            return {name: -value for name, value in recorded.net.items() if value}, -recorded.net_uncounted
-
-        return self._record(source, event_id, VOID, change, reason=reason, author=author, id=id)
+        return self._record(source, event_id, Change(VOID, {}), reason=reason, author=author, id=id)
 
     def _record(
-        self, source: str, event_id: str, kind: int, change: Change, *, reason: str, author: str, id: str | None
+        self, source: str, event_id: str, change: Change, *, reason: str, author: str, id: str | None
     ) -> Correction:  # fmt: skip
-        for name, text in (("reason", reason), ("author", author)):
-            if not 0 < len(text.strip()) <= TEXT_LENGTH_MAX:
-                raise Unprocessable(
-                    "missing_field", "Needed.", field=name, expected=f"1 to {TEXT_LENGTH_MAX} characters"
-                )
-        own_id = id or secrets.token_hex(16)
+        for name, text in (("source", source), ("id", event_id), ("reason", reason), ("author", author)):
+            _check_text(name, text, TEXT_LENGTH_MAX)
+        if id is not None:
+            _check_text("correction_id", id, ID_LENGTH_MAX)
+        own_id = secrets.token_hex(16) if id is None else id
         with transaction(self._engine) as connection:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CORRECTIONS_LOCK)))
             identity = identity_of(source, event_id)
-            if id is not None and (before := _earlier(connection, identity_of(CORRECTIONS_SOURCE, id), identity)):
-                return Correction(id, before)
-            recorded = _find(connection, identity)
+            if id is not None and (earlier := _earlier(connection, id, identity, change)) is not None:
+                return earlier
+            recorded = _recorded(*_rows_of(connection, identity))
             if recorded.voided:
                 raise Conflict("event_is_void", "The event has been voided.", field="id")
-            delta, uncounted = change(recorded)
-            frame = _frame(recorded, own_id, kind, delta, uncounted, reason=reason.strip(), author=author.strip())
-            outcome = self._ledger.append(frame)
-        assert outcome == [Outcome.ACCEPTED]
+            delta, uncounted = change.delta(recorded)
+            frame = _frame(recorded, own_id, change.kind, delta, uncounted, reason.strip(), author.strip())
+            outcome = self._ledger.write_within(connection, prepare(frame))
+            if outcome != [Outcome.ACCEPTED]:
+                raise _taken()
         return Correction(own_id, delta)
+
+
+def _taken() -> Conflict:
+    return Conflict("correction_exists", "This id is that of another correction.", field="correction_id")
+
+
+def _check_text(name: str, text: str, length_max: int) -> None:
+    """Raises: Unprocessable for what is empty, too long, or can't be stored: control characters, halves of pairs."""
+    if not (0 < len(text.strip()) and len(text) <= length_max):
+        raise Unprocessable("missing_field", "Needed.", field=name, expected=f"1 to {length_max} characters")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+        raise Unprocessable("invalid_name", "Not a line of text.", field=name, expected="no control characters")
 
 
 def _check_quantities(quantities: Mapping[str, int]) -> None:
@@ -129,7 +151,8 @@ def _check_quantities(quantities: Mapping[str, int]) -> None:
             )  # fmt: skip
 
 
-def _find(connection: sa.Connection, identity: bytes) -> Recorded:
+def _rows_of(connection: sa.Connection, identity: bytes) -> list[Mapping[str, Any]]:
+    """An event's row, then those of its corrections in their order. Raises: NotFound."""
     entry = ledger_entry.c
     seq = connection.scalar(sa.select(ledger_identity.c.batch_seq).where(ledger_identity.c.identity == identity.hex()))
     first = connection.execute(
@@ -139,30 +162,35 @@ def _find(connection: sa.Connection, identity: bytes) -> Recorded:
     ).first()
     if first is None:
         raise NotFound("unknown_event", "No event of this source and id is in the ledger.", field="id")
-    later = connection.execute(sa.select(ledger_entry).where(entry.corrects == identity.hex())).all()
-    rows = [first._mapping, *(row._mapping for row in later)]
+    # One correction a batch: each is a transaction of its own.
+    later = connection.execute(
+        sa.select(ledger_entry).where(entry.corrects == identity.hex()).order_by(entry.batch_seq)
+    )
+    return [first._mapping, *(row._mapping for row in later)]
+
+
+def _recorded(first: Mapping[str, Any], *later: Mapping[str, Any]) -> Recorded:
+    rows = (first, *later)
     return Recorded(
-        identity=identity,
-        entry=first._mapping,
+        entry=first,
         net=net([{name: row[name] for name in QUANTITIES} for row in rows]),
         net_uncounted=sum(row["uncounted_requests"] for row in rows),
         voided=any(row["kind"] == VOID for row in rows),
     )
 
 
-def _earlier(connection: sa.Connection, own: bytes, target: bytes) -> dict[str, int] | None:
-    """Quantities of a correction already recorded under this id. Raises: Conflict if it corrects another event."""
-    entry = ledger_entry.c
-    row = connection.execute(
-        sa.select(ledger_entry)
-        .join(ledger_identity, ledger_identity.c.batch_seq == entry.batch_seq)
-        .where(ledger_identity.c.identity == own.hex(), entry.identity == own.hex())
-    ).first()
-    if row is None:
+def _earlier(connection: sa.Connection, own_id: str, target: bytes, change: Change) -> Correction | None:
+    """The same change, if it is recorded under this id. Raises: Conflict if the id is that of another one."""
+    own = identity_of(CORRECTIONS_SOURCE, own_id).hex()
+    seq = connection.scalar(sa.select(ledger_identity.c.batch_seq).where(ledger_identity.c.identity == own))
+    if seq is None:
         return None
-    if row.corrects is None or bytes.fromhex(row.corrects.replace("-", "")) != target:
-        raise Conflict("correction_exists", "This id is that of a correction of another event.", field="correction_id")
-    return {name: row._mapping[name] for name in QUANTITIES if row._mapping[name] is not None}
+    rows = _rows_of(connection, target)
+    before = [row for row in rows if row["batch_seq"] < seq]
+    entry = next((row for row in rows if row["identity"].replace("-", "") == own), None)
+    if entry is None or not before or not change.made(_recorded(*before), entry):
+        raise _taken()
+    return Correction(own_id, {name: entry[name] for name in QUANTITIES if entry[name] is not None})
 
 
 def _uncounted(entry: Mapping[str, Any], quantities: Mapping[str, int | None]) -> int:
@@ -170,8 +198,8 @@ def _uncounted(entry: Mapping[str, Any], quantities: Mapping[str, int | None]) -
 
 
 def _frame(
-    recorded: Recorded, own_id: str, kind: int, delta: Mapping[str, int], uncounted: int, *, reason: str, author: str
-) -> pl.DataFrame:  # fmt: skip
+    recorded: Recorded, own_id: str, kind: int, delta: Mapping[str, int], uncounted: int, reason: str, author: str
+) -> pl.DataFrame:  # noqa: PLR0913
     kept = {name: recorded.entry[name] for name in ("series", "tenant", "occurred_at", "ended_at")}
     row: dict[str, object] = {
         **dict.fromkeys(FRAME_SCHEMA),
@@ -180,7 +208,7 @@ def _frame(
         "identity": identity_of(CORRECTIONS_SOURCE, own_id),
         "kind": kind,
         "uncounted_requests": uncounted,
-        "corrects": recorded.identity,
+        "corrects": bytes.fromhex(recorded.entry["identity"].replace("-", "")),
         "event_id": own_id,
         "reason": reason,
         "author": author,

@@ -5,17 +5,25 @@ import sqlalchemy as sa
 from metering.rules.periods import month_bounds
 
 
+ATTACHED = (
+    "SELECT count(*) FROM pg_inherits "
+    "WHERE inhrelid = to_regclass(:name) AND inhparent = CAST('ledger_entry' AS regclass)"
+)
+"""A table of that name that is detached doesn't count: its rows would be in no ledger."""
+
+
 def partition_name(year: int, month: int) -> str:
     return f"ledger_entry_{year:04d}_{month:02d}"
 
 
-def ensure_partition(connection: sa.Connection, year: int, month: int, *, known: bool) -> str:
-    """Name of a month's partition, made now unless it is known to be there, or is.
+def ensure_partition(connection: sa.Connection, year: int, month: int) -> str:
+    """Name of a month's partition, made now unless it is there.
 
-    Attaching locks less than CREATE TABLE … PARTITION OF, which would wait for every running report.
+    It is looked for every time: retention, in another process, may have dropped it since the last batch. Attaching
+    locks less than CREATE TABLE … PARTITION OF, which would wait for every running report.
     """
     name = partition_name(year, month)
-    if not known and connection.scalar(sa.select(sa.func.to_regclass(name))) is None:
+    if not connection.scalar(sa.text(ATTACHED), {"name": name}):
         start, end = month_bounds(year, month)
         connection.execute(sa.text(f"CREATE TABLE {name} (LIKE ledger_entry INCLUDING DEFAULTS INCLUDING STORAGE)"))
         connection.execute(

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import insert
 
 from metering.database import transaction
@@ -66,26 +67,30 @@ class SeriesRegistry:
             found.update(self._register(missing))
         return found
 
-    def get(self, numbers: Sequence[int]) -> dict[int, Series]:
-        """Series by number. Raises: Unavailable."""
-        missing = [number for number in numbers if number not in self._series]
-        if missing:
-            with transaction(self._engine) as connection:
-                rows = connection.execute(sa.select(ledger_series).where(ledger_series.c.number.in_(missing)))
-                for row in rows:
-                    self._remember(row.number, Series(*(row._mapping[name] for name in SERIES_FIELDS)))
-        return {number: self._series[number] for number in numbers}
+    def get(self, connection: sa.Connection, numbers: Sequence[int]) -> dict[int, Series]:
+        """Series by number, in that order, read in the caller's transaction.
+
+        A connection of its own could not be had while others hold them all and wait for the caller's lock.
+        """
+        found = {number: series for number in numbers if (series := self._series.get(number)) is not None}
+        if missing := [number for number in numbers if number not in found]:
+            rows = connection.execute(sa.select(ledger_series).where(_is_any(ledger_series.c.number, missing)))
+            for row in rows:
+                found[row.number] = Series(*(row._mapping[name] for name in SERIES_FIELDS))
+                self._remember(row.number, found[row.number])
+        return {number: found[number] for number in numbers}
 
     def _register(self, missing: list[Series]) -> dict[Series, int]:
+        """Look first: an insert that meets an existing row uses up a number all the same, and numbers are finite."""
         by_digest = {hashlib.sha256(canonical_series(series)).digest(): series for series in missing}
-        # Sorted, so that two processes that register the same series never wait for each other in a circle.
-        rows = [{"digest": digest, **by_digest[digest]._asdict()} for digest in sorted(by_digest)]
         with transaction(self._engine) as connection:
-            connection.execute(insert(ledger_series).on_conflict_do_nothing(index_elements=["digest"]), rows)
-            numbered = connection.execute(
-                sa.select(ledger_series.c.digest, ledger_series.c.number).where(ledger_series.c.digest.in_(by_digest))
-            ).all()
-        found = {by_digest[bytes(digest)]: number for digest, number in numbered}
+            numbered = _numbered(connection, list(by_digest))
+            # Sorted, so that two processes that register the same series never wait for each other in a circle.
+            if new := sorted(by_digest.keys() - numbered.keys()):
+                rows = [{"digest": digest, **by_digest[digest]._asdict()} for digest in new]
+                connection.execute(insert(ledger_series).on_conflict_do_nothing(index_elements=["digest"]), rows)
+                numbered |= _numbered(connection, new)
+        found = {by_digest[digest]: number for digest, number in numbered.items()}
         for series, number in found.items():
             self._remember(number, series)
         return found
@@ -95,3 +100,15 @@ class SeriesRegistry:
             self._numbers, self._series = {}, {}
         self._numbers[series] = number
         self._series[number] = series
+
+
+def _numbered(connection: sa.Connection, digests: list[bytes]) -> dict[bytes, int]:
+    rows = connection.execute(
+        sa.select(ledger_series.c.digest, ledger_series.c.number).where(_is_any(ledger_series.c.digest, digests))
+    )
+    return {bytes(digest): number for digest, number in rows}
+
+
+def _is_any(column: sa.Column[Any], values: list[Any]) -> sa.ColumnElement[bool]:
+    """IN as one array: a query has at most 65,535 parameters."""
+    return column == sa.any_(sa.literal(values, pg.ARRAY(column.type)))

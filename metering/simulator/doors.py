@@ -5,7 +5,7 @@ import http.client
 import selectors
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
@@ -21,6 +21,8 @@ from metering.errors import Unavailable
 SOCKET_S_MAX = 5.0
 ANSWER_S_MAX = 60.0
 STOP_CHECK_S = 0.1
+ENTRY_BYTES_MAX = 512 * 1024
+"""Bytes of one entry of the stream before compression; the ledger reads twice as much."""
 RETRY_S = 1
 RETRY_S_MAX = 60
 
@@ -131,22 +133,23 @@ def _answer(status: int, retry_after: str | None, text: bytes) -> Answer:
 
 
 class StreamDoor:
-    """`XADD` of a whole batch as one entry of the stream."""
+    """`XADD` of a batch, as few entries as may be."""
 
     def __init__(self, url: str, stream_name: str) -> None:
         no_retry = Retry(NoBackoff(), 0)  # ours can be stopped
         connect: Callable[..., redis.Redis] = redis.Redis.from_url
-        self._redis = connect(url, socket_timeout=SOCKET_S_MAX, socket_connect_timeout=SOCKET_S_MAX, retry=no_retry)
+        self._client = connect(url, socket_timeout=SOCKET_S_MAX, socket_connect_timeout=SOCKET_S_MAX, retry=no_retry)
         self._stream_name = stream_name
 
     def send(self, batch: Sequence[bytes], framing: Framing, encoding: str | None, stop: Event) -> Answer:
-        if stop.is_set():
-            raise StoppedError
-        fields: dict[Any, Any] = {"body": compress(frame(batch, framing), encoding)}
-        if encoding is not None:
-            fields["encoding"] = encoding
         try:
-            self._redis.xadd(self._stream_name, fields)
+            for part in _parts(batch):
+                if stop.is_set():
+                    raise StoppedError
+                fields: dict[Any, Any] = {"body": compress(frame(part, framing), encoding)}
+                if encoding is not None:
+                    fields["encoding"] = encoding
+                self._client.xadd(self._stream_name, fields)
         except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError) as error:
             raise Unavailable("no_answer", "The stream takes nothing now.", retry_after_s=RETRY_S) from error
         except redis.RedisError as error:
@@ -154,4 +157,18 @@ class StreamDoor:
         return Answer(streamed=len(batch))
 
     def close(self) -> None:
-        self._redis.close()
+        self._client.close()
+
+
+def _parts(batch: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """A batch in parts that an entry may hold; a larger event is a part of its own, for the ledger to refuse."""
+    part: list[bytes] = []
+    size_bytes = 0
+    for event in batch:
+        if part and size_bytes + len(event) > ENTRY_BYTES_MAX:
+            yield part
+            part, size_bytes = [], 0
+        part.append(event)
+        size_bytes += len(event) + 1
+    if part:
+        yield part

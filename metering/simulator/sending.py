@@ -60,7 +60,7 @@ def _utc_now() -> datetime:
 
 
 class SimulatedGateway:
-    """A gateway that sends through one of its doors, by chance. Used by one thread."""
+    """A gateway that sends each batch through one of its doors, by chance. Used by one thread."""
 
     def __init__(
         self,
@@ -84,22 +84,24 @@ class SimulatedGateway:
 
         Raises: SendError.
         """
+        stop = stop or Event()
         chunks = history(self._clock(), days=days, events=events, seed=self._seed)
         done = 0
-        for chunk in self._delivered(chunks, stop or Event()):
+        for chunk in self._delivered(chunks, stop):
             done += len(chunk)
             progress(done, max(done, events))
-        progress(done, done)
+        if not stop.is_set():
+            progress(done, done)
 
     def play_file(self, path: Path, progress: Progress, *, stop: Event | None = None) -> None:
-        """Send a file of NDJSON, as lines only: one that is broken would break a whole array. Progress is in bytes. Raises: SendError, OSError."""
+        """Send a file of NDJSON; told to stop, it leaves the rest. Progress is in bytes. Raises: SendError, OSError.
+
+        It goes as lines only: a broken one is refused by itself, and would break a whole array.
+        """
         total = path.stat().st_size
-        done = 0
         with path.open("rb") as file:
             for _ in self._delivered(_chunks_of(file), stop or Event(), framings=(LINES,)):
-                done = file.tell()
-                progress(done, total)
-        progress(done, total)
+                progress(file.tell(), total)
 
     def run_live(self, stop: Event, *, rate_per_s: float = 4.0) -> None:
         """Send events as they happen, until told to stop. Raises: SendError."""

@@ -1,0 +1,194 @@
+"""`jauge demo`: the whole service with a simulated gateway, on one machine."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import rich_click as click
+
+from metering.accounts import die_with
+from metering.catalog.tenants import add_tenant
+from metering.errors import Unavailable
+from metering.identity import add_token, revoke_token
+from metering.logs import configure_logs
+from metering.progress import Unit, progress
+from metering.services import Services, open_services
+from metering.settings import Settings, get_settings
+from metering.simulator.doors import HttpDoor, StreamDoor
+from metering.simulator.sending import SimulatedGateway
+
+ADMINISTRATIONS = {
+    "dinum": "Direction interministérielle du numérique",
+    "interieur": "Ministère de l'Intérieur",
+    "education": "Ministère de l'Éducation nationale",
+    "finances": "Ministère de l'Économie et des Finances",
+    "sante": "Ministère de la Santé",
+}
+START_S_MAX = 30
+STOP_S_MAX = 25
+LOG_TAIL_LINES = 20
+
+
+def run_demo(file: Path | None, port: int | None) -> None:
+    """Start the stores, the server, the worker and a gateway that plays a file, or 30 days and then live traffic.
+
+    Returns on Ctrl-C. Raises: Unavailable if a part doesn't start or ends early.
+    """
+    settings = get_settings()
+    configure_logs("text", "warning")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with open_services(settings) as services, ExitStack() as stack:
+        for tenant_id, name in ADMINISTRATIONS.items():
+            add_tenant(services.engine, tenant_id, name)
+        chosen_port = _free_port(settings.host, settings.port if port is None else port)
+        url = f"http://{settings.host}:{chosen_port}"
+        server = stack.enter_context(_child(services, "serve", "--port", str(chosen_port)))
+        worker = stack.enter_context(_child(services, "worker"))
+        _await_answer(url, server, stop)
+        click.echo(
+            f"\n  Jauge: {url}\n  API:   {url}/docs\n  Logs:  {settings.data.resolve()}\n\n  Ctrl-C stops everything.\n"
+        )
+        token = stack.enter_context(_gateway_token(services))
+        threading.Thread(target=_watch, args=((server, worker), stop), daemon=True).start()
+        _play(services, url, token, file, stop)
+        for name, child in (("serve", server), ("worker", worker)):
+            _raise_if_ended(name, child, settings)
+
+
+def _play(services: Services, url: str, token: str, file: Path | None, stop: threading.Event) -> None:
+    doors = (HttpDoor(url, token), StreamDoor(services.stores.redis_url, services.settings.stream_name))
+    gateway = SimulatedGateway(doors)
+    try:
+        if file is not None:
+            with _bar("bytes") as show:
+                gateway.play_file(file, show, stop=stop)
+        else:
+            with _bar("events") as show:
+                gateway.send_history(show, stop=stop)
+        tally = gateway.tally
+        click.echo(
+            f"  {tally.accepted + tally.streamed:,} events sent; the console shows them as they enter the ledger."
+        )
+        if file is None:
+            gateway.run_live(stop)
+        stop.wait()
+    finally:
+        gateway.close()
+
+
+@contextmanager
+def _bar(unit: Unit) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar in the form the gateway reports: done, and in all."""
+    seen = 0
+    with progress(unit, None) as advance:
+
+        def show(done: int, total: int) -> None:
+            nonlocal seen
+            advance(done - seen, total)
+            seen = done
+
+        yield show
+
+
+@contextmanager
+def _gateway_token(services: Services) -> Iterator[str]:
+    """A token for as long as the demo runs."""
+    name = f"demo-{secrets.token_hex(4)}"
+    token = add_token(services.engine, name, "gateway")
+    try:
+        yield token
+    finally:
+        revoke_token(services.engine, name)
+
+
+@contextmanager
+def _child(services: Services, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A `jauge` command on the same stores, its output in a log of the data folder; stopped when the block ends."""
+    settings, parent_pid = services.settings, os.getpid()
+    environment = os.environ | {
+        "JAUGE_DATABASE_URL": services.stores.database_url,
+        "JAUGE_REDIS_URL": services.stores.redis_url,
+        "JAUGE_READ_ACCESS": "open",
+        "JAUGE_LOG_FORMAT": "text",
+        "JAUGE_HOST": settings.host,
+    }
+    with _log_of(settings, command[0]).open("ab") as log:
+        child = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "metering", *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C reaches the demo alone, which stops its children in order
+            preexec_fn=lambda: die_with(parent_pid, signal.SIGTERM),  # noqa: PLW1509
+        )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _log_of(settings: Settings, command: str) -> Path:
+    settings.data.mkdir(parents=True, exist_ok=True)
+    return settings.data / f"demo-{command}.log"
+
+
+def _await_answer(url: str, server: subprocess.Popen[bytes], stop: threading.Event) -> None:
+    deadline = time.monotonic() + START_S_MAX
+    while time.monotonic() < deadline and not stop.is_set():
+        _raise_if_ended("serve", server, get_settings())
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2):  # noqa: S310 - our own address
+                return
+        except (urllib.error.URLError, OSError):
+            stop.wait(0.1)
+    if not stop.is_set():
+        raise Unavailable(
+            "demo_failed", f"The server does not answer at {url}; see {_log_of(get_settings(), 'serve')}."
+        )
+
+
+def _watch(children: tuple[subprocess.Popen[bytes], ...], stop: threading.Event) -> None:
+    """Stop the demo when one of its children ends."""
+    while all(child.poll() is None for child in children):
+        if stop.wait(0.5):
+            return
+    stop.set()
+
+
+def _raise_if_ended(name: str, child: subprocess.Popen[bytes], settings: Settings) -> None:
+    if child.poll() is None:
+        return
+    tail = "\n".join(_log_of(settings, name).read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+    raise Unavailable("demo_failed", f"`jauge {name}` ended with code {child.returncode}. Its last lines:\n{tail}")
+
+
+def _free_port(host: str, wanted: int) -> int:
+    """The wanted port, or a free one if it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            chosen: int = probe.getsockname()[1]
+            return chosen
+    raise Unavailable("no_port", f"No port is free on {host}.")

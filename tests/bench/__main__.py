@@ -1,0 +1,94 @@
+"""`make bench`: run the benchmarks and print their table; with --json, write the figures to a file as well."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from metering import embedded
+from metering.migrate import upgrade
+from metering.services import Services, open_services
+from metering.settings import Settings
+from tests.bench import measures
+from tests.bench.measures import Line
+from tests.bench.serving import served
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000, help="entries that the ledger is filled to")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--small", action="store_true", help="a minute's run, to see that it runs")
+    options = parser.parse_args()
+    lines = run(20_000 if options.small else options.rows, small=options.small)
+    print(table(lines))
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "lines": [asdict(line) for line in lines]}, indent=2))
+
+
+def run(rows: int, *, small: bool) -> list[Line]:
+    """Every benchmark, on stores of their own in a temporary folder."""
+    batches, calls = (1, 8) if small else (20, 80)
+    with stores() as services, served(services) as url:
+        lines = [
+            measures.http_decode(calls),
+            measures.ledger_append(services, batches),
+            measures.file_ingest(services, max(calls // 8, 2)),
+            measures.http_ingest(services, url, calls),
+        ]
+        lines += charts(services, rows)
+        lines.append(measures.ledger_append(services, batches))
+        lines.append(measures.verification(services))
+    lines.append(measures.cold_start())
+    return lines
+
+
+def charts(services: Services, rows: int) -> list[Line]:
+    """One administration's chart as the ledger grows a hundred times; from the first, every hour of it has usage."""
+    sizes = (rows // 100, rows // 10, rows)
+    times = []
+    for size in sizes:
+        measures.preload(services, size, say, hours=144 if size == sizes[0] else 20)
+        times.append(measures.chart(services))
+    return [measures.chart_line(times[at], sizes[at], times[2], sizes[2]) for at in (0, 1)]
+
+
+@contextmanager
+def stores() -> Iterator[Services]:
+    """Services on an empty ledger."""
+    with tempfile.TemporaryDirectory() as folder, embedded.running(Path(folder)) as servers:
+        settings = Settings(database_url=servers.database_url, redis_url=servers.redis_url)
+        with open_services(settings) as services:
+            upgrade(services.engine)
+            yield services
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, PostgreSQL 18 with fsync"
+
+
+def table(lines: list[Line]) -> str:
+    """A Markdown table."""
+    rows = ["| work | figure | limit beside it | its figure | ratio | wanted |", "|---|---|---|---|---|---|"]
+    for line in lines:
+        figure, limit = (
+            f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in (line.figure, line.limit_figure)
+        )
+        rows.append(
+            f"| {line.work} | {figure} {line.unit} | {line.limit} | {limit} | {line.ratio:.2f} | {line.wanted} |"
+        )
+    return "\n".join([machine(), "", *rows])
+
+
+if __name__ == "__main__":
+    main()
