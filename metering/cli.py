@@ -8,8 +8,7 @@ import json
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -21,12 +20,10 @@ import rich_click as click
 from metering.errors import JaugeError, Unavailable
 
 if TYPE_CHECKING:
-    from metering.events.intake import Intake
     from metering.services import Services
 
 EXIT_DIFFERS = 1
 EXIT_UNAVAILABLE = 75
-WAIT_S_MAX = 60
 
 GROUPS = "tenant, project, user, api_key, model, operation"
 
@@ -147,40 +144,18 @@ def ingest(files: tuple[Path, ...], as_json: bool) -> None:
     Safe to repeat: an event that is in the ledger counts once. Refused events go to quarantine.
     """
     from metering.events.files import IngestSummary, size_of
+    from metering.events.files import ingest as ingest_file
     from metering.progress import progress
 
     summary = IngestSummary()
     with services() as opened, progress("bytes", size_of(list(files))) as advance:
         for path in files:
-            summary = _ingest_patiently(opened.intake, path, summary, advance)
+            ingest_file(opened.intake, path, summary, advance)
     counts = asdict(summary)
     click.echo(json.dumps(counts) if as_json else ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     if summary.rejected or summary.conflict:
         click.echo("Refused events are in quarantine: `jauge quarantine list`.", err=True)
         sys.exit(EXIT_DIFFERS)
-
-
-def _ingest_patiently(intake: "Intake", path: Path, summary: Any, advance: Callable[[int], None]) -> Any:
-    """Ingest a file, starting over when a store was away: what is written already counts as duplicate.
-
-    Standard input can't be read again, so there an outage ends the command.
-    """
-    from dataclasses import replace
-
-    from metering.events.files import ingest as ingest_file
-
-    patient_until = time.monotonic() + WAIT_S_MAX
-    while True:
-        attempt = replace(summary)
-        try:
-            ingest_file(intake, path, attempt, advance)
-        except Unavailable as error:
-            if path == Path("-") or time.monotonic() > patient_until:
-                raise
-            click.echo(f"{error.detail} Trying again.", err=True)
-            time.sleep(error.retry_after_s or 1)
-        else:
-            return attempt
 
 
 @main.group()

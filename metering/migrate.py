@@ -33,4 +33,4 @@ def is_current(engine: sa.Engine) -> bool:
     with transaction(engine) as connection:
         if connection.scalar(sa.select(sa.func.to_regclass("alembic_version"))) is None:
             return False
-        return connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == HEAD
+        return bool(connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == HEAD)

@@ -11,11 +11,13 @@ A message is four bytes of length (big-endian) and that many bytes of JSON, both
 import asyncio
 import json
 import logging
+import re
 import signal
 import struct
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -30,6 +32,8 @@ MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 _SVG = "http://www.w3.org/2000/svg"
 _ACCESSIBILITY = ("role", "aria-label", "aria-roledescription", "aria-hidden")
+# Names of models and projects may hold characters that XML 1.0 has no way to write.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _WARMING: Spec = {"mark": "bar", "data": {"values": [{"x": 1}]}, "encoding": {"x": {"field": "x", "type": "ordinal"}}}
 
 
@@ -56,9 +60,19 @@ class Drawer:
         self._warming: asyncio.Task[None] | None = None
         self._is_closed = False
 
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The worker for as long as the block lasts: an application's lifespan."""
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.close()
+
     async def start(self) -> None:
         """Start the worker and warm it in the background: nobody waits for the first drawing's half second."""
         self._warming = asyncio.create_task(self._warm())
+        await asyncio.sleep(0)  # it takes its turn before any drawing asked for from here on
 
     async def draw(self, drawings: Sequence[Drawing]) -> list[str]:
         """SVG elements, in order, ready to stand inline in a page.
@@ -160,7 +174,7 @@ def inline(svg: str, *, label: str, css_class: str) -> str:
     Raises: xml.etree.ElementTree.ParseError.
     """
     ET.register_namespace("", _SVG)
-    root = ET.fromstring(svg)  # noqa: S314 - our own worker wrote it
+    root = ET.fromstring(_NOT_XML.sub("\ufffd", svg))  # noqa: S314 - our own worker wrote it
     for element in root.iter():
         description = element.get("aria-label")
         is_mark = element.get("role") == "graphics-symbol" and element.get("aria-roledescription") != "axis"

@@ -282,14 +282,16 @@ def bars_spec(chart: Bars, language: Language, layout: Layout, palette: Palette 
         "field": "value",
         "type": "quantitative",
         "scale": {"domain": [0, ticks[-1]], "nice": False},
-        "axis": _axis(value_labels) | {"domain": False, "ticks": False, "labelPadding": 8},
+        "axis": _axis(value_labels)
+        | {"domain": False, "ticks": False, "labelPadding": 8}
+        | _unit_above(chart, language),
     }
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "width": layout.width_px,
         "height": layout.height_px,
         "autosize": {"type": "fit", "contains": "padding"},
-        "padding": {"left": 4, "right": 12, "top": 16, "bottom": 4},
+        "padding": {"left": 4, "right": 12, "top": 12, "bottom": 4},
         "background": None,
         "layer": [_bar_layer(chart, layout, palette, x, y), *_flag_layers(chart, totals, palette, x, y)],
         "config": {
@@ -297,6 +299,9 @@ def bars_spec(chart: Bars, language: Language, layout: Layout, palette: Palette 
             "axis": {
                 "labelColor": palette.ink,
                 "labelFontSize": layout.font_px,
+                "titleColor": palette.ink,
+                "titleFontSize": layout.font_px,
+                "titleFontWeight": "normal",
                 "gridColor": palette.grid,
                 "domainColor": palette.ink,
                 "tickColor": palette.ink,
@@ -357,6 +362,14 @@ def _flag_layers(
             "encoding": {"x": x, "y": y},
         }
     ]
+
+
+def _unit_above(chart: Bars, language: Language) -> dict[str, Any]:
+    """The unit, level, above the value axis: a turned one is hard to read. Durations carry theirs."""
+    if chart.quantity in DURATIONS:
+        return {}
+    title = wording.QUANTITY_WORDS[chart.quantity][language][1]
+    return {"title": title, "titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleX": 0, "titleY": -12}
 
 
 def _axis(labels: Mapping[int, str]) -> dict[str, Any]:

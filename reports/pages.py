@@ -358,14 +358,23 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """A series of the chart: its name and the name of its fill."""
+
+    name: str
+    paint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart with its words. `chart` None: nothing known to draw, and `notes` says so."""
+    """A chart with its words; the legend is in the order of the bars, from below. `chart` None: nothing to draw."""
 
     title: str
     label: str
     finding: str
     notes: tuple[str, ...]
     chart: Bars | None
+    legend: tuple[LegendEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,36 +509,48 @@ def _empty(selection: Selection, reading: Reading, period: str) -> Empty:
         say(language, "empty.latest", period=wording.in_sentence(wording.period(first, last, language))),
         selection.url(first=first, last=last, as_of=None),
     )
+    is_here = (first, last, None) == (selection.first, selection.last, selection.as_of)
+    elsewhere = () if is_here else (latest,)
     if selection.filters:
         unfilter = Link(say(language, "empty.unfilter"), selection.url(filters={}))
-        return Empty(say(language, "empty.filters", period=said), (unfilter, latest), is_new=False)
-    return Empty(say(language, "empty.period", period=said), (latest,), is_new=False)
+        return Empty(say(language, "empty.filters", period=said), (unfilter, *elsewhere), is_new=False)
+    return Empty(say(language, "empty.period", period=said), elsewhere, is_new=False)
 
 
 def _headlines(rows: Sequence[UsageRow], language: Language) -> tuple[Headline, ...]:
-    def figure(label: str, quantity: str, unit_of: str, note: str = "") -> Headline:
-        total = sum_of(rows, quantity)
-        if total is None:
-            return Headline(label, None, note=note)
-        shown = wording.bare_amount(total, unit_of, language)
-        unit = "" if unit_of in wording.DURATIONS else wording.unit(total, unit_of, language)
-        return Headline(label, shown, unit, note)
-
-    parts = {name: sum_of(rows, f"requests_{name}") or 0 for name in ("error", "aborted", "refused")}
-    failed = sum(parts.values())
+    uncounted = sum_of(rows, "uncounted_requests")
     return (
+        _headline(wording.quantity_name("requests", language), sum_of(rows, "requests"), "requests", language),
+        # The heading says which tokens; the unit needn't again.
         *(
-            figure(wording.quantity_name(name, language), name, name)
-            for name in ("requests", "input_tokens", "output_tokens", "audio_ms")
+            _headline(wording.quantity_name(name, language), sum_of(rows, name), TOTAL_TOKENS, language)
+            for name in ("input_tokens", "output_tokens")
         ),
-        figure(say(language, "uncounted"), "uncounted_requests", "requests", say(language, "uncounted.why")),
-        Headline(
-            say(language, "failed"),
-            wording.number(failed, language),
-            wording.unit(failed, "requests", language),
-            say(language, "failed.detail", **{name: wording.number(value, language) for name, value in parts.items()}),
+        _headline(wording.quantity_name("audio_ms", language), sum_of(rows, "audio_ms"), "audio_ms", language),
+        _headline(
+            say(language, "uncounted"),
+            uncounted,
+            "requests",
+            language,
+            say(language, "uncounted.why") if uncounted else "",
         ),
+        _failed_headline(rows, language),
     )
+
+
+def _headline(label: str, total: int | None, unit_of: str, language: Language, note: str = "") -> Headline:
+    if total is None:
+        return Headline(label, None, note=note)
+    unit = "" if unit_of in wording.DURATIONS else wording.unit(total, unit_of, language)
+    return Headline(label, wording.bare_amount(total, unit_of, language), unit, note)
+
+
+def _failed_headline(rows: Sequence[UsageRow], language: Language) -> Headline:
+    parts = {name: sum_of(rows, f"requests_{name}") or 0 for name in ("error", "aborted", "refused")}
+    said = {name: wording.number(value, language) for name, value in parts.items()}
+    total = sum(parts.values())
+    note = say(language, "failed.detail", **said) if total else ""
+    return _headline(say(language, "failed"), total, "requests", language, note)
 
 
 def _figure(selection: Selection, rows: Sequence[UsageRow], standings: Sequence[Standing], period: str) -> Figure:
@@ -561,7 +582,15 @@ def _figure(selection: Selection, rows: Sequence[UsageRow], standings: Sequence[
         finding=_finding(selection, standings, chart, labels),
         notes=_chart_notes(selection, chart),
         chart=chart if chart.segments else None,
+        legend=_legend(names, len(rest), language) if selection.group_by and chart.segments else (),
     )
+
+
+def _legend(names: Sequence[str], others_count: int, language: Language) -> tuple[LegendEntry, ...]:
+    entries = [LegendEntry(name, str(number)) for number, name in enumerate(names, start=1)]
+    if others_count:
+        entries.append(LegendEntry(_others(others_count, language), "others"))
+    return tuple(entries)
 
 
 def _chart_title(selection: Selection, bucket: Bucket) -> str:

@@ -5,9 +5,11 @@ daily one answers days and months of the books down to people and keys; the entr
 a past batch, or finer cuts. A quantity that no request of a group knows is None; 0 is a measurement.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -33,6 +35,9 @@ GROUPS: tuple[str, ...] = DAILY_KEYS
 
 HOURS_MAX = 24 * 400
 """Longest period that may be cut in hours."""
+
+YEARS = (1900, 9000)
+"""Years that a period may begin and end in; further out, some time zone has no date."""
 
 VALUES_MAX = 500
 
@@ -176,10 +181,14 @@ def _whole_hours(question: UsageQuestion) -> bool:
     edges = (question.start, question.end)
     if any(edge.astimezone(UTC).replace(minute=0, second=0, microsecond=0) != edge for edge in edges):
         return False
-    return all(
-        (edge.astimezone(question.zone).utcoffset() or timedelta()) % timedelta(hours=1) == timedelta()
-        for edge in edges
-    )
+    return question.bucket is None or _keeps_whole_hours(question.zone)
+
+
+@cache
+def _keeps_whole_hours(zone: ZoneInfo) -> bool:
+    """Whether a zone is whole hours from UTC, in winter as in summer: Lord Howe's clocks change by half an hour."""
+    offsets = (datetime(2026, month, 1, tzinfo=zone).utcoffset() for month in (1, 7))
+    return all((offset or timedelta()) % timedelta(hours=1) == timedelta() for offset in offsets)
 
 
 def _whole_days(question: UsageQuestion) -> bool:
@@ -222,11 +231,19 @@ def _many(params: Mapping[str, str | Sequence[str] | None], name: str) -> list[s
     value = params.get(name)
     if value is None:
         return []
-    return [value] if isinstance(value, str) else list(value)
+    values = [value] if isinstance(value, str) else list(value)
+    if any("\0" in text for text in values):
+        raise Unprocessable("unknown_value", "Text holds no NUL.", field=name)
+    return values
+
+
+_zone_name = re.compile(r"UTC|[A-Z][A-Za-z_]+(/[A-Z][A-Za-z0-9_+-]+){1,2}")
 
 
 def _zone(name: str) -> ZoneInfo:
     try:
+        if not _zone_name.fullmatch(name):  # files beside the zones, as localtime, mean nothing to PostgreSQL
+            raise ValueError(name)
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise Unprocessable("unknown_value", "Not a time zone.", field="tz", expected="as Europe/Paris") from error
@@ -239,9 +256,13 @@ def _instant(params: Mapping[str, str | Sequence[str] | None], name: str, zone: 
         raise Unprocessable("missing_field", "A period needs a start and an end.", field=name, expected=expected)
     try:
         if len(text) == len("2026-10-05"):
-            return day_bounds(date.fromisoformat(text), zone)[0]
-        read = datetime.fromisoformat(text)
-        return (read if read.tzinfo else read.replace(tzinfo=zone)).astimezone(UTC)
+            instant = day_bounds(date.fromisoformat(text), zone)[0]
+        else:
+            read = datetime.fromisoformat(text)
+            instant = (read if read.tzinfo else read.replace(tzinfo=zone)).astimezone(UTC)
+        if not YEARS[0] <= instant.year <= YEARS[1]:
+            raise ValueError(text)
+        return instant
     except (ValueError, OverflowError) as error:
         raise Unprocessable("invalid_time", "Not a date or time.", field=name, expected=expected) from error
 

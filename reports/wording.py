@@ -24,7 +24,7 @@ FRENCH: Mapping[str, str] = {
     "skip": "Aller au contenu",
     "navigation": "Pages",
     "language": "Langue",
-    "zone": "Heures et dates de {zone}.",
+    "zone": "Dates et heures du fuseau {zone}.",
     "footer": "Les chiffres viennent du registre, sans estimation. « — » veut dire inconnu, jamais zéro.",
     "usage": "Consommation",
     "period_of": "Du {first} au {last} inclus",
@@ -48,13 +48,13 @@ FRENCH: Mapping[str, str] = {
     "group.user": "agent",
     "group.api_key": "clé d’API",
     "quantity": "Grandeur",
-    "filter.any": "toutes les valeurs",
+    "filter.any": "sans filtre",
     "filter.tenant": "Administration",
     "filter.model": "Modèle",
     "filter.operation": "Opération",
     "filter.project": "Projet",
     "apply": "Appliquer",
-    "reset": "Tout effacer",
+    "reset": "Effacer",
     "presets": "Périodes courantes",
     "preset.days": "{days} derniers jours",
     "preset.this_month": "Ce mois-ci",
@@ -64,7 +64,6 @@ FRENCH: Mapping[str, str] = {
     "uncounted.why": "leur consommation est inconnue",
     "failed": "Requêtes non abouties",
     "failed.detail": "{error} en erreur, {aborted} interrompues, {refused} refusées",
-    "chart": "Évolution",
     "chart.title": "{what} par {bucket}",
     "chart.title_split": "{what} par {bucket} et par {group}",
     "chart.label": "Graphique en barres empilées : {title}, {period}. Les valeurs sont dans le tableau de données.",
@@ -72,8 +71,8 @@ FRENCH: Mapping[str, str] = {
         "{count} intervalles seraient illisibles : le graphique est tracé par {bucket}. Le tableau reste par {asked}."
     ),
     "chart.flagged": ("▼ Intervalle comptant au moins une requête sans comptage : sa barre est peut-être incomplète."),
+    "chart.legend": "Légende, du bas vers le haut des barres",
     "chart.failed": "Le graphique n’a pas pu être tracé. Les chiffres ci-dessous sont complets.",
-    "chart.unknown": "Aucune valeur connue à tracer : {quantity}, inconnu sur toute la période.",
     "finding.total": "{total} sur la période",
     "finding.leader": "{leader} représente {share} des {total} de la période",
     "finding.peak": "{sentence} ; le maximum est atteint {when}, avec {amount}.",
@@ -85,7 +84,6 @@ FRENCH: Mapping[str, str] = {
     "ranking": "Classement par {group}",
     "ranking.rank": "Rang",
     "ranking.share": "Part",
-    "ranking.legend": "Les motifs sont ceux du graphique ; la première série est en bas des barres.",
     "ranking.rest": "Le détail des autres ({count})",
     "ranking.cut": "Seuls les {count} premiers sont montrés ; le fichier CSV les contient tous.",
     "of_audio": "{amount} d’audio",
@@ -139,7 +137,7 @@ ENGLISH: Mapping[str, str] = {
     "skip": "Skip to content",
     "navigation": "Pages",
     "language": "Language",
-    "zone": "Times and dates of {zone}.",
+    "zone": "Dates and times of the {zone} time zone.",
     "footer": "Figures come from the ledger and are not estimated. “—” means unknown, never zero.",
     "usage": "Usage",
     "period_of": "{first} to {last}, both included",
@@ -163,13 +161,13 @@ ENGLISH: Mapping[str, str] = {
     "group.user": "user",
     "group.api_key": "API key",
     "quantity": "Quantity",
-    "filter.any": "all values",
+    "filter.any": "no filter",
     "filter.tenant": "Administration",
     "filter.model": "Model",
     "filter.operation": "Operation",
     "filter.project": "Project",
     "apply": "Apply",
-    "reset": "Clear all",
+    "reset": "Clear",
     "presets": "Common periods",
     "preset.days": "Last {days} days",
     "preset.this_month": "This month",
@@ -179,7 +177,6 @@ ENGLISH: Mapping[str, str] = {
     "uncounted.why": "what they consumed is unknown",
     "failed": "Requests not completed",
     "failed.detail": "{error} failed, {aborted} aborted, {refused} refused",
-    "chart": "Over time",
     "chart.title": "{what} by {bucket}",
     "chart.title_split": "{what} by {bucket} and by {group}",
     "chart.label": "Stacked bar chart: {title}, {period}. The values are in the data table.",
@@ -187,8 +184,8 @@ ENGLISH: Mapping[str, str] = {
         "{count} intervals would be unreadable: the chart is drawn by {bucket}. The table is still by {asked}."
     ),
     "chart.flagged": "▼ Interval with at least one request without a count: its bar may be incomplete.",
+    "chart.legend": "Legend, from the bottom of the bars to the top",
     "chart.failed": "The chart could not be drawn. The figures below are complete.",
-    "chart.unknown": "No known value to draw: {quantity} unknown over the whole period.",
     "finding.total": "{total} over the period",
     "finding.leader": "{leader} accounts for {share} of the {total} of the period",
     "finding.peak": "{sentence}; the maximum is reached {when}, with {amount}.",
@@ -200,7 +197,6 @@ ENGLISH: Mapping[str, str] = {
     "ranking": "Ranking by {group}",
     "ranking.rank": "Rank",
     "ranking.share": "Share",
-    "ranking.legend": "Patterns are those of the chart; the first series is at the bottom of the bars.",
     "ranking.rest": "The others in detail ({count})",
     "ranking.cut": "Only the first {count} are shown; the CSV file has them all.",
     "of_audio": "{amount} of audio",
@@ -465,10 +461,16 @@ def bucket_label(start: datetime, bucket: Bucket, zone: ZoneInfo, language: Lang
 
 
 def period(first: date, last: date, language: Language) -> str:
-    """Two inclusive days, as they stand in a heading."""
+    """Two inclusive days, as they stand in a heading: what both share (year, month) is said once."""
     if first == last:
         return say(language, "day_of", first=day(first, language))
-    return say(language, "period_of", first=day(first, language), last=day(last, language))
+    if (first.year, first.month) == (last.year, last.month):
+        opening = _day_number(first, language)
+    elif first.year == last.year:
+        opening = f"{_day_number(first, language)} {MONTHS[language][first.month - 1]}"
+    else:
+        opening = day(first, language)
+    return say(language, "period_of", first=opening, last=day(last, language))
 
 
 def in_sentence(text: str) -> str:

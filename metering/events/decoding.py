@@ -4,10 +4,12 @@ A call is first read as a whole, which is fast. If anything in it is wrong it is
 the good ones beside it are accepted.
 """
 
-import gzip
 import io
-from collections.abc import Iterator
-from typing import Annotated, Literal
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 import zstandard
@@ -30,6 +32,15 @@ FRAMINGS: dict[str, Framing] = {
 
 COMMAS_PER_EVENT_MAX = 100
 """An event has at most 50 fields; beyond this, an array has more items than a call may have, and is not even read."""
+
+GZIP_PIECE_BYTES = 16 * 1024
+ZSTD_PIECE_BYTES = 512
+"""Read at a time, so that a piece becomes 16 MiB at most: gzip makes 1 byte 1,032, and zstd 4 bytes 128 KiB."""
+FRAMES_MAX = 1_000
+"""Gzip members or zstd frames of a body: an empty one costs its sender nothing."""
+ZSTD_WINDOW_BYTES_MIN = 8 * 1024 * 1024
+"""What RFC 8878 asks every decoder to support."""
+_GZIP = 16 + zlib.MAX_WBITS
 
 _event = msgspec.json.Decoder(UsageEvent)
 _events = msgspec.json.Decoder(list[UsageEvent])
@@ -60,9 +71,11 @@ def decompress(body: bytes, encoding: str | None, bytes_max: int) -> bytes:
         case "identity":
             plain = body
         case "gzip":
-            plain = _read_bounded(gzip.GzipFile(fileobj=io.BytesIO(body)), bytes_max)
+            plain = _inflate(body, bytes_max, partial(zlib.decompressobj, wbits=_GZIP), GZIP_PIECE_BYTES)
         case "zstd":
-            plain = _read_bounded(zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True), bytes_max)
+            # A frame that asks for more memory than a call may hold is refused.
+            zstd = zstandard.ZstdDecompressor(max_window_size=max(bytes_max, ZSTD_WINDOW_BYTES_MIN))
+            plain = _inflate(body, bytes_max, zstd.decompressobj, ZSTD_PIECE_BYTES)
         case _:
             raise UnsupportedMedia(
                 "unsupported_encoding",
@@ -75,11 +88,42 @@ def decompress(body: bytes, encoding: str | None, bytes_max: int) -> bytes:
     return plain
 
 
-def _read_bounded(stream: io.RawIOBase | gzip.GzipFile | zstandard.ZstdDecompressionReader, bytes_max: int) -> bytes:
-    try:
-        return bytes(stream.read(bytes_max + 1))
-    except (OSError, EOFError, zstandard.ZstdError, ValueError) as error:
-        raise BadRequest("broken_compression", "The body can't be decompressed.", field="Content-Encoding") from error
+class _Frame(Protocol):
+    """What zlib and zstandard give to read one gzip member, or one zstd frame, piece by piece."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _inflate(body: bytes, bytes_max: int, new_frame: Callable[[], _Frame], piece_bytes: int) -> bytes:
+    """Decompressed frames, every one whole: a body that was cut off must not pass for one that ends."""
+    plain = bytearray()
+    frame, frames = None, 0
+    for start in range(0, len(body), piece_bytes):
+        piece = body[start : start + piece_bytes]
+        while piece:
+            if frame is None:
+                frame, frames = new_frame(), frames + 1
+            try:
+                plain += frame.decompress(piece)
+            except (zlib.error, zstandard.ZstdError) as error:
+                raise _broken() from error
+            if len(plain) > bytes_max:
+                return bytes(plain)
+            piece = frame.unused_data if frame.eof else b""
+            frame = None if frame.eof else frame
+        if frames > FRAMES_MAX:
+            raise _broken()
+    if frame is not None:
+        raise _broken()
+    return bytes(plain)
+
+
+def _broken() -> BadRequest:
+    return BadRequest("broken_compression", "The body can't be decompressed.", field="Content-Encoding")
 
 
 def decode(body: bytes, framing: Framing, events_max: int) -> Decoded:
@@ -97,7 +141,8 @@ def decode(body: bytes, framing: Framing, events_max: int) -> Decoded:
     try:
         events = _events.decode(whole) if framing == "json" else _event.decode_lines(whole)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pieces = [bytes(raw) for raw in _array(whole, events_max)] if framing == "json" else list(_lines(whole))
+        found = map(bytes, _array(whole, events_max)) if framing == "json" else _lines(whole)
+        pieces = list(islice(found, events_max + 1))
         if len(pieces) > events_max:
             raise _too_many(events_max) from None
         return [decode_one(piece) for piece in pieces]
@@ -126,7 +171,7 @@ def _array(body: bytes, events_max: int) -> list[msgspec.Raw]:
 
 
 def _lines(body: bytes) -> Iterator[bytes]:
-    return (line for line in body.split(b"\n") if line.strip())
+    return filter(None, map(bytes.strip, io.BytesIO(body)))
 
 
 def _too_many(events_max: int) -> TooLarge:

@@ -1,9 +1,10 @@
 """The usage event: one closed schema, the single source of validation, of the OpenAPI document and of the docs.
 
 CloudEvents 1.0 in JSON. `source` and `id` together are the identity. Every name is opaque: a name is a token without
-spaces, so that no prompt, answer, address or sentence fits in one.
+spaces or escapes, so that no prompt, answer, address or sentence fits in one.
 """
 
+import ipaddress
 import re
 from datetime import datetime
 from typing import Annotated, Literal
@@ -16,9 +17,12 @@ from metering.rules.quantities import QUANTITY_MAX, Operation, Status
 
 NAME_LENGTH_MAX = 128
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:/+~=-]*"
-SOURCE_PATTERN = r"[A-Za-z0-9/][A-Za-z0-9._:/+~=%-]*"
+SOURCE_PATTERN = r"[A-Za-z0-9/][A-Za-z0-9._:/+~=-]*"
 
 EVENT_TYPE = "jauge.usage.v1"
+
+PEOPLE = ("user", "api_key", "project", "application")
+"""Fields of `data` that stand for somebody, and so may not hold an internet address."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH_MAX)]
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -113,3 +117,17 @@ def is_name(value: str) -> bool:
 def is_source(value: str) -> bool:
     """Whether a string has the form of a source: a name that may be a path."""
     return _source.fullmatch(value) is not None
+
+
+def is_address(value: str) -> bool:
+    """Whether a name is an internet address, be it of a network or with a port."""
+    host = value.partition("/")[0]
+    return any(map(_is_ip, (host, host.rpartition(":")[0])))
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

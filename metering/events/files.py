@@ -1,29 +1,40 @@
-"""Events from files: NDJSON, plain or compressed, and Parquet. Resumable, because writing an event twice counts once."""
+"""Events from files: NDJSON, plain or compressed, and Parquet. Resumable: an event written twice counts once."""
 
 import gzip
 import io
 import sys
-from collections import deque
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 import polars as pl
 import zstandard
 
-from metering.errors import BadRequest
-from metering.events.decoding import Decoded, decode
+from metering.errors import BadRequest, TooLarge
+from metering.events.ahead import CallsAhead
+from metering.events.decoding import Decoded, decode, decode_one
 from metering.events.envelope import UsageData, UsageEvent
-from metering.events.intake import Intake, Pending
+from metering.events.intake import Intake, IntakeAnswer
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 CHUNK_EVENTS = 5_000
+CHUNK_BYTES = 8 * 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024
 """An event of the closed schema is far shorter; a longer line is refused without being held whole."""
 CALLS_AHEAD = 3
 """Chunks that are decoded while the ledger writes the one before."""
+PATIENCE_S = 60
+"""How long a chunk waits for a ledger that is away."""
+ZSTD_PIECE_BYTES = 2048
+"""Compressed bytes taken at a time: not even zeros come out as more than 64 MiB of them."""
+ZSTD_WINDOW_BYTES_MAX = 128 * 1024 * 1024
+"""What `zstd --long` needs."""
 
 _ENVELOPE = tuple(name for name in UsageEvent.__struct_fields__ if name != "data")
 
@@ -49,23 +60,18 @@ def size_of(paths: list[Path]) -> int | None:
 def ingest(intake: Intake, path: Path, summary: IngestSummary, advance: Advance) -> None:
     """Write a file's events (`-` is standard input), adding to `summary`; `advance` is told bytes read of the file.
 
-    Raises: BadRequest if the file can't be read; Unavailable.
+    Raises: BadRequest if the file can't be read; Unavailable if the ledger is away for longer than PATIENCE_S.
     """
-    ahead: deque[tuple[Pending, int]] = deque()
 
-    def finish_oldest() -> None:
-        pending, bytes_read = ahead.popleft()
-        answer = intake.finish(pending)
+    def written(bytes_read: int, answer: IntakeAnswer) -> None:
         for name in IngestSummary.__slots__:
             setattr(summary, name, getattr(summary, name) + getattr(answer, name))
         advance(bytes_read)
 
+    calls = CallsAhead(intake, "file", written, calls_max=CALLS_AHEAD, patience_s=PATIENCE_S)
     for decoded, bytes_read in _chunks(path):
-        ahead.append((intake.begin(decoded, "file"), bytes_read))
-        if len(ahead) > CALLS_AHEAD:
-            finish_oldest()
-    while ahead:
-        finish_oldest()
+        calls.offer(bytes_read, decoded)
+    calls.finish()
 
 
 def _chunks(path: Path) -> Iterator[tuple[Decoded, int]]:
@@ -75,7 +81,7 @@ def _chunks(path: Path) -> Iterator[tuple[Decoded, int]]:
     with _plain(path) as (lines, position):
         before = 0
         for chunk in _line_chunks(lines):
-            yield decode(chunk, "ndjson", CHUNK_EVENTS), position() - before
+            yield _decoded(chunk), position() - before
             before = position()
 
 
@@ -87,21 +93,65 @@ def _plain(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
             position = file.tell if file.seekable() else (lambda: 0)
             match path.suffix:
                 case ".gz":
-                    yield io.BufferedReader(gzip.GzipFile(fileobj=file)), position  # type: ignore[type-var]
+                    yield io.BufferedReader(gzip.GzipFile(fileobj=file)), position
                 case ".zst":
-                    reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-                    yield io.BufferedReader(reader), position  # type: ignore[type-var]
+                    yield io.BufferedReader(_ZstdReader(file)), position
                 case _:
                     yield file, position
-    except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
         raise BadRequest("broken_compression", f"{path} can't be decompressed.", field=str(path)) from error
     except OSError as error:
         raise BadRequest("unreadable_file", f"{path} can't be read: {error.strerror}.", field=str(path)) from error
 
 
-def _line_chunks(lines: IO[bytes]) -> Iterator[bytes]:
-    """Some thousand lines at a time. A line longer than any event is cut, so that it is refused."""
+class _ZstdReader(io.RawIOBase):
+    """Decompressed bytes of zstd frames. The library's own reader takes a file that was cut off for one that ends."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES_MAX)
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._compressed = b""
+        self._plain = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        while not self._plain and self._decompress():
+            pass
+        wanted = memoryview(buffer)[: len(self._plain)]
+        wanted[:] = self._plain[: len(wanted)]
+        self._plain = self._plain[len(wanted) :]
+        return len(wanted)
+
+    def _decompress(self) -> bool:
+        """Take the next piece; False at the end. Raises: EOFError inside a frame; ZstdError."""
+        piece = self._compressed or self._file.read(ZSTD_PIECE_BYTES)
+        if not piece:
+            if self._frame is not None:
+                raise EOFError
+            return False
+        if self._frame is None:
+            self._frame = self._decompressor.decompressobj()
+        self._plain = memoryview(self._frame.decompress(piece))
+        self._compressed = self._frame.unused_data if self._frame.eof else b""
+        self._frame = None if self._frame.eof else self._frame
+        return True
+
+
+def _decoded(lines: list[bytes]) -> Decoded:
+    """Events of some lines; lines that no call could hold are read one by one, so that only they are refused."""
+    try:
+        return decode(b"".join(lines), "ndjson", CHUNK_EVENTS)
+    except TooLarge:
+        return [decode_one(line) for line in lines]
+
+
+def _line_chunks(lines: IO[bytes]) -> Iterator[list[bytes]]:
+    """Some thousand lines at a time, and some megabytes. A line longer than any event is cut, so that it is refused."""
     chunk: list[bytes] = []
+    size = 0
     while line := lines.readline(LINE_BYTES_MAX):
         if not line.endswith(b"\n"):
             while (rest := lines.readline(LINE_BYTES_MAX)) and not rest.endswith(b"\n"):
@@ -109,11 +159,12 @@ def _line_chunks(lines: IO[bytes]) -> Iterator[bytes]:
             line += b"\n"
         if line.strip():
             chunk.append(line)
-        if len(chunk) == CHUNK_EVENTS:
-            yield b"".join(chunk)
-            chunk = []
+            size += len(line)
+        if len(chunk) == CHUNK_EVENTS or size > CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
     if chunk:
-        yield b"".join(chunk)
+        yield chunk
 
 
 def _parquet_chunks(path: Path) -> Iterator[tuple[Decoded, int]]:
@@ -131,10 +182,16 @@ def _parquet_chunks(path: Path) -> Iterator[tuple[Decoded, int]]:
 
 
 def _nested(row: dict[str, Any]) -> dict[str, Any]:
-    known = {name: value for name, value in row.items() if value is not None}
+    known = _known(row)
     event = {name: known.pop(name) for name in _ENVELOPE if name in known}
-    data = known.pop("data", {}) if set(known) <= {"data"} else known
+    inner = known.get("data")
+    data = _known(inner) if set(known) <= {"data"} and isinstance(inner, dict) else known
     return {"specversion": "1.0", "type": "jauge.usage.v1", **event, "data": data}
+
+
+def _known(fields: dict[str, Any]) -> dict[str, Any]:
+    """A column says null where a line of JSON would leave the field out."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 assert not set(_ENVELOPE) & set(UsageData.__struct_fields__), "a flat column must name one field"

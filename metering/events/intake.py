@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 
 from metering.catalog.tenants import TenantDirectory
+from metering.errors import Unprocessable
 from metering.events import quarantine
 from metering.events.decoding import Decoded, decode_one
 from metering.events.envelope import UsageEvent
-from metering.events.quarantine import Channel
+from metering.events.quarantine import Channel, Quarantined
 from metering.events.refusals import Refusal
 from metering.events.validation import check_event, check_series, series_of, to_frame
 from metering.ledger.append import Outcome
@@ -139,35 +140,51 @@ class Intake:
 def replay(intake: Intake, engine: sa.Engine, numbers: Sequence[int] | None, changes: dict[str, str]) -> IntakeAnswer:
     """Offer quarantined events again, with fields changed (`data.tenant` → value); mark those that entered the ledger.
 
-    numbers: None for all. Raises: Unavailable.
+    numbers: None for all. The index of an event in the answer is its number in quarantine. Raises: Unprocessable for a
+    change that no event could carry; Unavailable.
     """
+    values = {path: _parsed(path, text) for path, text in changes.items()}
     results: list[EventResult] = []
-    after = 0
-    while page := quarantine.list_quarantined(engine, after=after, limit=1000, numbers=numbers):
+    after, last = 0, quarantine.newest_number(engine)  # what this replay itself refuses comes later
+    while after < last and (page := quarantine.list_quarantined(engine, after=after, limit=1000, numbers=numbers)):
         after = page[-1].number
-        replayable = [item for item in page if item.event is not None]
-        decoded = [decode_one(msgspec.json.encode(_changed(item.event or {}, changes))) for item in replayable]
-        answer = intake.take(decoded, "replay")
-        entered = [
-            item.number
-            for item, result in zip(replayable, answer.events, strict=True)
-            if result.status in {"accepted", "duplicate"}
-        ]
-        quarantine.mark_replayed(engine, entered)
-        results += answer.events
+        results += _replay_page(intake, engine, [item for item in page if item.number <= last], values)
     return _answer(results, None)
 
 
-def _changed(event: dict[str, object], changes: dict[str, str]) -> dict[str, object]:
-    changed = msgspec.convert(msgspec.to_builtins(event), dict[str, object])
-    for path, value in changes.items():
-        *parents, name = path.split(".")
-        place: dict[str, object] = changed
-        for parent in parents:
-            inner = place.setdefault(parent, {})
-            assert isinstance(inner, dict)
-            place = inner
-        place[name] = value
+def _replay_page(
+    intake: Intake, engine: sa.Engine, page: list[Quarantined], values: dict[str, object]
+) -> list[EventResult]:
+    changed = {item.number: _changed(item.event, values) for item in page if item.event is not None}
+    offered = [item for item in page if item.number in changed and not quarantine.is_withheld(changed[item.number])]
+    answer = intake.take([decode_one(msgspec.json.encode(changed[item.number])) for item in offered], "replay")
+    found = {item.number: result for item, result in zip(offered, answer.events, strict=True)}
+    quarantine.mark_replayed(
+        engine, [number for number, result in found.items() if result.status in {"accepted", "duplicate"}]
+    )
+    return [
+        msgspec.structs.replace(found[item.number], index=item.number)
+        if item.number in found
+        else _refused_result(item.number, Refusal(item.code, item.field))
+        for item in page
+    ]
+
+
+def _parsed(path: str, text: str) -> object:
+    """Value of a change, in its field's type. Raises: Unprocessable."""
+    if path not in quarantine.FIELD_TYPES:
+        raise Unprocessable("unknown_field", "Not a field of the event.", field="changes", expected="as data.tenant")
+    try:
+        return msgspec.to_builtins(msgspec.convert(text, quarantine.FIELD_TYPES[path], strict=False))
+    except msgspec.ValidationError as error:
+        raise Unprocessable("wrong_type", "Not a value of this field.", field=f"changes.{path}") from error
+
+
+def _changed(event: dict[str, Any], values: dict[str, object]) -> dict[str, Any]:
+    changed = {**event, "data": dict(event.get("data", {}))}
+    for path, value in values.items():
+        parent, _, name = path.rpartition(".")
+        (changed["data"] if parent else changed)[name] = value
     return changed
 
 

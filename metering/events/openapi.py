@@ -1,5 +1,6 @@
-"""The event's schema in the OpenAPI document, from the same struct that validates it."""
+"""The event's schema in the OpenAPI document and in the docs, from the same struct that validates it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import msgspec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
 from metering.events.envelope import UsageEvent
+from metering.events.refusals import CODES
 
 _RENAMED = {
     "anyOf": "any_of",
@@ -18,8 +20,47 @@ _RENAMED = {
 
 def event_schema() -> Schema:
     """JSON Schema of one usage event, without references."""
+    event, definitions = _components()
+    return _schema(event, definitions)
+
+
+def event_table() -> str:
+    """The event's fields as a Markdown table, for `docs/events.md`."""
+    event, definitions = _components()
+    lines = ["| Field | Type | Required | Description |", "|---|---|---|---|"]
+    return "\n".join([*lines, *_table_rows(event, definitions, "")])
+
+
+def codes_table() -> str:
+    """The codes of refusals as a Markdown table, for `docs/events.md`."""
+    lines = ["| Code | Reason |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `{code}` | {reason} |" for code, reason in CODES.items())])
+
+
+def _components() -> tuple[dict[str, Any], dict[str, Any]]:
     (reference,), definitions = msgspec.json.schema_components((UsageEvent,), ref_template="{name}")
-    return _schema(definitions[reference["$ref"]], definitions)
+    return definitions[reference["$ref"]], definitions
+
+
+def _table_rows(struct: dict[str, Any], definitions: dict[str, Any], prefix: str) -> Iterator[str]:
+    for name, field in struct["properties"].items():
+        if "$ref" in field:
+            yield from _table_rows(definitions[field["$ref"]], definitions, f"{prefix}{name}.")
+            continue
+        required = "yes" if name in struct["required"] else ""
+        yield f"| `{prefix}{name}` | {_kind(field)} | {required} | {field['description']} |"
+
+
+def _kind(field: dict[str, Any]) -> str:
+    """A field's type in words; null is what every optional field may be."""
+    shape = next(choice for choice in field.get("anyOf", [field]) if choice.get("type") != "null")
+    if "enum" in shape:
+        return ", ".join(f"`{value}`" for value in shape["enum"])
+    if shape.get("format") == "date-time":
+        return "time"
+    if shape["type"] == "integer":
+        return f"integer, {shape['minimum']} to {shape['maximum']}"
+    return "name" if shape["type"] == "string" else str(shape["type"])
 
 
 def _schema(source: dict[str, Any], definitions: dict[str, Any]) -> Schema:

@@ -1,30 +1,56 @@
 """Refused events: what may be kept of them, so that an operator can list, mend and replay them.
 
-Kept is only what the schema knows and whose value has the right form; a prompt has nowhere to be.
+Kept is only what the schema knows and whose value has the right form; a prompt has nowhere to be. A field of the
+schema with another value is kept as `WITHHELD`: the event can't be replayed, as if it had never stated that field,
+until somebody sets it.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_type_hints
+from types import MappingProxyType
+from typing import Any, Final, Literal, get_type_hints
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from metering.database import transaction
-from metering.events.envelope import UsageData, UsageEvent, is_name, is_source
+from metering.events.envelope import PEOPLE, UsageData, UsageEvent, is_address, is_name, is_source
 from metering.events.refusals import Refusal
 from metering.tables import quarantine
 
 Channel = Literal["http", "stream", "file", "replay"]
 
+WITHHELD: Final = "(withheld)"
+"""Stands for the value of a known field that didn't have the right form."""
+
 _ENVELOPE_TYPES = {
     name: hint for name, hint in get_type_hints(UsageEvent, include_extras=True).items() if name != "data"
 }
 _DATA_TYPES = get_type_hints(UsageData, include_extras=True)
+
+FIELD_TYPES: Final[Mapping[str, Any]] = MappingProxyType(
+    _ENVELOPE_TYPES | {f"data.{name}": kind for name, kind in _DATA_TYPES.items()}
+)
+"""Type of every field of the event, by its path."""
+
+SOURCE_PATHS: Final = frozenset({"source", "data.endpoint"})
+"""Fields that may hold a path beside a name."""
+PEOPLE_PATHS: Final = frozenset(f"data.{name}" for name in PEOPLE)
+
+
+def _loose(name: str, fields: Iterable[str]) -> "msgspec.json.Decoder[msgspec.Struct]":
+    """Reads an object without its unknown fields, and each known one as the bytes it stands in."""
+    struct = msgspec.defstruct(name, [(field, msgspec.Raw, msgspec.Raw()) for field in fields])
+    return msgspec.json.Decoder(struct)
+
+
+_envelope = _loose("LooseEvent", UsageEvent.__struct_fields__)
+_data = _loose("LooseData", UsageData.__struct_fields__)
+_values = {path: msgspec.json.Decoder(kind) for path, kind in FIELD_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +69,43 @@ class Quarantined:
 
 
 def salvage(piece: bytes) -> dict[str, Any] | None:
-    """What may be kept of a refused event: fields of the schema with a value of the right form; None if there are none."""
+    """What may be kept of a refused event; None if no field has the right form."""
+    envelope = _fields(_envelope, piece)
+    kept = {name: _salvaged(name, value) for name, value in envelope.items() if name != "data"}
+    if "data" in envelope:
+        data = _fields(_data, envelope["data"])
+        if kept_data := {name: _salvaged(f"data.{name}", value) for name, value in data.items()}:
+            kept["data"] = kept_data
+    values = [*kept.values(), *kept.get("data", {}).values()]
+    return kept if any(value != WITHHELD and not isinstance(value, dict) for value in values) else None
+
+
+def is_withheld(event: Mapping[str, Any]) -> bool:
+    """Whether an event lacks the value of a field that it stated."""
+    return WITHHELD in event.values() or WITHHELD in event.get("data", {}).values()
+
+
+def _fields(decoder: "msgspec.json.Decoder[msgspec.Struct]", piece: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     try:
-        read = msgspec.json.decode(piece)
+        read = decoder.decode(piece)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if not isinstance(read, dict):
-        return None
-    kept = _well_formed(read, _ENVELOPE_TYPES)
-    data = read.get("data")
-    if isinstance(data, dict) and (kept_data := _well_formed(data, _DATA_TYPES)):
-        kept["data"] = kept_data
-    return kept or None
+        return {}
+    return {name: value for name in read.__struct_fields__ if bytes(value := getattr(read, name))}
 
 
-def _well_formed(values: dict[str, Any], types: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for name, kind in types.items():
-        if name in values and _has_form(name, values[name], kind):
-            kept[name] = values[name]
-    return kept
-
-
-def _has_form(name: str, value: Any, kind: Any) -> bool:
+def _salvaged(path: str, piece: msgspec.Raw) -> Any:
+    """A value in its plainest form: a time, for one, could carry any number of digits."""
     try:
-        read = msgspec.convert(value, kind)
-    except msgspec.ValidationError:
+        value = msgspec.to_builtins(_values[path].decode(piece))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return WITHHELD
+    return value if not isinstance(value, str) or _is_opaque(path, value) else WITHHELD
+
+
+def _is_opaque(path: str, value: str) -> bool:
+    if path in PEOPLE_PATHS and is_address(value):
         return False
-    return not isinstance(read, str) or is_name(read) or (name in {"source", "endpoint"} and is_source(read))
+    return is_name(value) or (path in SOURCE_PATHS and is_source(value))
 
 
 def keep(engine: sa.Engine, refused: Iterable[tuple[Refusal, bytes]], channel: Channel) -> None:
@@ -98,6 +133,12 @@ def keep(engine: sa.Engine, refused: Iterable[tuple[Refusal, bytes]], channel: C
     )
     with transaction(engine) as connection:
         connection.execute(counted, [rows[digest] | {"occurrences": occurrences[digest]} for digest in sorted(rows)])
+
+
+def newest_number(engine: sa.Engine) -> int:
+    """Number of the last refused event; 0 while there is none."""
+    with transaction(engine) as connection:
+        return connection.scalar(sa.select(sa.func.max(quarantine.c.number))) or 0
 
 
 def list_quarantined(

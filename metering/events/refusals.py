@@ -1,6 +1,6 @@
 """Why an event is refused: one code a reason, and never a value of the event.
 
-Names of fields are echoed only if they look like names of fields: a sentence can be a key in JSON.
+Names of unknown fields are echoed only if they are made of words: a sentence or a secret can be a key in JSON.
 """
 
 import re
@@ -10,7 +10,10 @@ from typing import Final
 
 import msgspec
 
-FIELD_PATTERN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+from metering.events.envelope import UsageData, UsageEvent
+
+FIELD_PATTERN: Final = re.compile(r"(?=.{1,40}\Z)_?[A-Za-z]{1,20}([_-][A-Za-z]{1,20})*[0-9]{0,2}")
+"""Names that are echoed: up to 40 characters in words of letters. Keys and tokens have digits among theirs."""
 UNNAMEABLE: Final = "(a name that is not shown)"
 
 CODES: Final[Mapping[str, str]] = MappingProxyType(
@@ -24,7 +27,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "unsupported_specversion": "Only CloudEvents 1.0 is read.",
         "unsupported_type": "This type of event is not read.",
         "unknown_value": "The value is not one of the list.",
-        "invalid_name": "A name is 1 to 128 letters, digits and . _ : / + ~ = -, and begins with a letter or digit.",
+        "invalid_name": "A name is 1 to 128 letters, digits and . _ : / + ~ = -, and begins with a letter or digit; a path, with /.",
         "personal_identifier": "A name is opaque: an internet address is not accepted.",
         "negative_quantity": "A quantity can't be negative.",
         "fractional_quantity": "A quantity is an integer in its base unit.",
@@ -45,12 +48,21 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Every code, with its sentence in English."""
 
-CONTENT_FIELDS: Final = frozenset(
-    "prompt prompts messages message content contents input inputs text texts query question answer completion "
-    "completions choices response output outputs document transcript system instructions tools body email name ip".split()
-)
+CONTENT_FIELDS: Final = frozenset({
+    "prompt", "prompts", "system_prompt", "messages", "message", "content", "contents", "input", "inputs", "text",
+    "texts", "query", "question", "answer", "completion", "completions", "choices", "response", "output", "outputs",
+    "reasoning_content", "document", "transcript", "system", "instructions", "tools", "tool_calls", "arguments", "body",
+    "email", "name", "ip",
+})  # fmt: skip
 """Names that gateways give to content or to people: refused with a code of their own, so that it gets noticed."""
 
+FIELD_PATHS: Final = frozenset(
+    (*UsageEvent.__struct_fields__, *(f"data.{name}" for name in UsageData.__struct_fields__))
+)
+"""Path of every field of the event, as `data.tenant`."""
+
+_UNKNOWN_FIELD = "Object contains unknown field `"
+_IN_DATA = " - at `$.data`"
 _QUANTITY_CODES = {">= 0": "negative_quantity", f"<= {2**53 - 1}": "quantity_too_large"}
 
 
@@ -73,18 +85,24 @@ def from_decoding(error: Exception) -> Refusal:
         return Refusal("invalid_utf8")
     if not isinstance(error, msgspec.ValidationError):
         return Refusal("malformed_json", expected="a JSON object")
-    message, _, path = str(error).rpartition(" - at `")
-    if not message:
-        message, path = str(error), "$`"
-    return _from_message(message, path.removesuffix("`"))
+    text = str(error)
+    if text.startswith(_UNKNOWN_FIELD):
+        return _unknown_field(text.removeprefix(_UNKNOWN_FIELD))
+    message, _, path = text.rpartition(" - at `$.")
+    # The path is last, but what comes before can quote the event: only a path that we know is taken for one.
+    place = path.removesuffix("`")
+    return _from_message(message, place) if place in FIELD_PATHS else _from_message(text, None)
 
 
-def _from_message(message: str, path: str) -> Refusal:
-    place = path.removeprefix("$.") if path != "$" else None
-    if named := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
-        name = named[1]
-        code = "content_field" if name.lower() in CONTENT_FIELDS else "unknown_field"
-        return Refusal(code, _join(place, name if FIELD_PATTERN.fullmatch(name) else UNNAMEABLE))
+def _unknown_field(rest: str) -> Refusal:
+    """rest: the name, a backtick, and the path unless that is the root. The name can hold anything."""
+    inside_data = rest.endswith(_IN_DATA)
+    name = rest.removesuffix(_IN_DATA).removesuffix("`")
+    code = "content_field" if name.lower() in CONTENT_FIELDS else "unknown_field"
+    return Refusal(code, _join("data" if inside_data else None, name if FIELD_PATTERN.fullmatch(name) else UNNAMEABLE))
+
+
+def _from_message(message: str, place: str | None) -> Refusal:
     if named := re.fullmatch(r"Object missing required field `(\w+)`", message):
         return Refusal("missing_field", _join(place, named[1]))
     if message.startswith("Invalid enum value"):
@@ -94,6 +112,8 @@ def _from_message(message: str, path: str) -> Refusal:
         return Refusal("invalid_time", place, "RFC 3339, as 2026-10-05T08:00:00+02:00")
     if message == "Expected `datetime` with a timezone component":
         return Refusal("time_without_offset", place, "RFC 3339, as 2026-10-05T08:00:00+02:00")
+    if message in {"Integer value out of range", "Number out of range"}:
+        return Refusal("out_of_range", place)
     return _from_expectation(message, place)
 
 
@@ -105,7 +125,7 @@ def _from_expectation(message: str, place: str | None) -> Refusal:
         return Refusal(_QUANTITY_CODES.get(expected.removeprefix("int "), "out_of_range"), place, expected)
     if message.startswith("Expected `int") and message.endswith("got `float`"):
         return Refusal("fractional_quantity", place, "an integer")
-    return Refusal("wrong_type", place, expected)
+    return Refusal("wrong_type", place, expected if message.startswith("Expected `") else None)
 
 
 def _join(place: str | None, name: str) -> str:

@@ -11,14 +11,20 @@ from metering.events.decoding import decode, decompress, framing_of
 from metering.events.intake import Intake, IntakeAnswer, replay
 from metering.events.openapi import EventsOperation
 from metering.events.quarantine import Quarantined, list_quarantined
+from metering.events.room import Room
 from metering.settings import Settings
 from metering.web import TOKEN_SECURITY, require
+
+ROOM = Room(128 * 1024 * 1024)
+"""Bytes of bodies under way in this process, as sent and decompressed; decoding needs several times as many."""
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class ReplayRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Which quarantined events to offer again (all, unless numbers are given), with which fields changed."""
 
-    numbers: list[int] | None = None
+    numbers: Annotated[list[Number], msgspec.Meta(max_length=10_000)] | None = None
     changes: dict[str, str] = {}
 
 
@@ -43,15 +49,18 @@ class QuarantinePage(msgspec.Struct):
 )
 async def post_events(request: Request[Any, Any, Any]) -> Response[IntakeAnswer]:
     state = request.app.state
-    body = await request.body()
-    answer = await anyio.to_thread.run_sync(
-        _take,
-        state.intake,
-        state.settings,
-        body,
-        request.headers.get("content-type"),
-        request.headers.get("content-encoding"),
-    )
+    bytes_max: int = state.settings.intake_bytes_max
+    stated = request.headers.get("content-length", "")
+    with ROOM.hold(min(int(stated), bytes_max) if stated.isdecimal() else bytes_max):
+        body = await request.body()
+        answer = await anyio.to_thread.run_sync(
+            _take,
+            state.intake,
+            state.settings,
+            body,
+            request.headers.get("content-type"),
+            request.headers.get("content-encoding"),
+        )
     return Response(answer, status_code=200 if answer.is_whole else 207)
 
 
@@ -60,13 +69,14 @@ def _take(
 ) -> IntakeAnswer:
     framing = framing_of(content_type)
     plain = decompress(body, encoding, settings.intake_bytes_max)
-    return intake.take(decode(plain, framing, settings.intake_events_max), "http")
+    with ROOM.hold(0 if plain is body else len(plain)):
+        return intake.take(decode(plain, framing, settings.intake_events_max), "http")
 
 
 @get("/v1/quarantine", summary="List refused events", sync_to_thread=True)
 def get_quarantine(
     request: Request[Any, Any, Any],
-    after: Annotated[int, Parameter(ge=0, description="Number after which the page begins.")] = 0,
+    after: Annotated[int, Parameter(ge=0, le=2**63 - 1, description="Number after which the page begins.")] = 0,
     limit: Annotated[int, Parameter(ge=1, le=1000, description="Events a page.")] = 100,
     replayed: Annotated[bool, Parameter(description="Also those that have entered the ledger since.")] = False,
 ) -> QuarantinePage:

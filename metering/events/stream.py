@@ -17,8 +17,9 @@ import redis
 import structlog
 
 from metering.errors import JaugeError, Unavailable
+from metering.events.ahead import CallsAhead
 from metering.events.decoding import Decoded, Framing, decode, decompress
-from metering.events.intake import Intake
+from metering.events.intake import Intake, IntakeAnswer
 from metering.events.refusals import Refusal
 from metering.metrics import STREAM_PENDING
 
@@ -27,6 +28,8 @@ ENTRIES_PER_READ = 200
 ENTRY_BYTES_MAX = 1024 * 1024
 """Bytes of one entry, decompressed; with `ENTRIES_PER_READ` it bounds the memory of a read to 200 MiB."""
 READ_WAIT_MS = 1000
+ENTRIES_AHEAD = 50
+"""Entries that are checked while the ledger writes those before."""
 BACK_OFF_S = 1.0
 CONSUMER_FORGOTTEN_MS = 3_600_000
 
@@ -48,7 +51,10 @@ class StreamConsumer:
         self._claimed_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Consume until `stop` is set; outages of either store are waited out."""
+        """Consume until `stop` is set; outages of either store are waited out.
+
+        A fault of ours leaves its entry in the stream, to be met again: an event is never given up unwritten.
+        """
         ready = False
         while not stop.is_set():
             try:
@@ -64,8 +70,12 @@ class StreamConsumer:
                 ready = False  # the group is gone with the server's data: join again
                 log.warning("stream_refused", error=str(error).partition(" ")[0])
                 stop.wait(BACK_OFF_S)
-            except (redis.ConnectionError, redis.TimeoutError):
-                log.warning("stream_unavailable")
+            except redis.RedisError as error:
+                log.warning("stream_unavailable", error=type(error).__name__)
+                stop.wait(BACK_OFF_S)
+            except Exception as error:
+                bare = RuntimeError(type(error).__name__)  # messages of drivers can quote values
+                log.error("fault", error=type(error).__name__, exc_info=bare.with_traceback(error.__traceback__))
                 stop.wait(BACK_OFF_S)
 
     def _join_group(self) -> None:
@@ -89,19 +99,31 @@ class StreamConsumer:
             found: Any = self._client.xreadgroup(
                 GROUP, self._name, {self._stream: start}, count=ENTRIES_PER_READ, block=wait_ms
             )
-            for entries in found.values() if isinstance(found, dict) else (stream[1] for stream in found or []):
-                yield entries
+            yield from found.values() if isinstance(found, dict) else (stream[1] for stream in found or [])
 
     def _write(self, entries: Entries) -> None:
-        """Write the events of some entries, then acknowledge and delete them."""
-        if not entries:
-            return
-        pending = [self._intake.begin(self._decode(fields), "stream") for _entry_id, fields in entries if fields]
-        for one in pending:
-            answer = self._intake.finish(one)
+        """Write the events of some entries; acknowledge and delete those written, whatever befalls the rest."""
+        done: list[bytes] = []
+
+        def written(entry_id: bytes, answer: IntakeAnswer) -> None:
+            done.append(entry_id)
             if not answer.is_whole:
                 log.warning("events_refused", channel="stream", rejected=answer.rejected, conflict=answer.conflict)
-        ids = [entry_id for entry_id, _fields in entries]
+
+        calls = CallsAhead(self._intake, "stream", written, calls_max=ENTRIES_AHEAD)
+        try:
+            for entry_id, fields in entries:
+                if fields:
+                    calls.offer(entry_id, self._decode(fields))
+                else:  # deleted while it was pending
+                    done.append(entry_id)
+            calls.finish()
+        finally:
+            self._acknowledge(done)
+
+    def _acknowledge(self, ids: list[bytes]) -> None:
+        if not ids:
+            return
         with self._client.pipeline(transaction=True) as acknowledge:
             acknowledge.xack(self._stream, GROUP, *ids)
             acknowledge.xdel(self._stream, *ids)

@@ -1,13 +1,12 @@
 """The rules that a decoded event must still pass, and its way into a frame of entries."""
 
-import ipaddress
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 
 import polars as pl
 
-from metering.events.envelope import UsageData, UsageEvent, is_name, is_source, names_of
+from metering.events.envelope import PEOPLE, UsageData, UsageEvent, is_address, is_name, is_source, names_of
 from metering.events.refusals import Refusal
 from metering.ledger.rows import EVENT, FRAME_SCHEMA, INSTANT
 from metering.ledger.series import Series
@@ -23,7 +22,6 @@ _MICROSECOND = timedelta(microseconds=1)
 _NAMES = names_of(UsageData)
 _SERIES_NAMES = tuple(name for name in _NAMES if name in SERIES_FIELDS)
 _OWN_NAMES = tuple(name for name in _NAMES if name not in SERIES_FIELDS)
-_PEOPLE = ("user", "api_key", "project", "application")
 _NESTING = tuple(
     (part, whole, f"{part.partition('_')[0]}_exceeds_{whole.partition('_')[0]}") for part, whole in SUBSETS.items()
 )
@@ -38,8 +36,11 @@ def series_of(event: UsageEvent) -> Series:
 
 def check_event(event: UsageEvent, now: datetime) -> Refusal | None:
     """First rule of time, nesting or naming that an event breaks, apart from the names of its series."""
-    data = event.data
-    ended, started, first_token = event.time, data.started_at, data.first_token_at
+    return _check_times(event, now) or _check_nesting(event.data) or _check_own_names(event)
+
+
+def _check_times(event: UsageEvent, now: datetime) -> Refusal | None:
+    ended, started, first_token = event.time, event.data.started_at, event.data.first_token_at
     if ended > now + AHEAD_MAX:
         return Refusal("time_in_future", "time", "at most 10 minutes ahead")
     if started is not None and started > ended:
@@ -48,13 +49,21 @@ def check_event(event: UsageEvent, now: datetime) -> Refusal | None:
         return Refusal("time_too_old", "time" if started is None else "data.started_at", "2020 or later")
     if first_token is not None and not (started or OLDEST) <= first_token <= ended:
         return Refusal("first_token_outside_request", "data.first_token_at", "between started_at and time")
+    return None
+
+
+def _check_nesting(data: UsageData) -> Refusal | None:
     for part, whole, code in _NESTING:
         part_value, whole_value = getattr(data, part), getattr(data, whole)
         if part_value is not None and whole_value is not None and part_value > whole_value:
             return Refusal(code, f"data.{part}", f"at most {whole}")
+    return None
+
+
+def _check_own_names(event: UsageEvent) -> Refusal | None:
     if not is_name(event.id):
         return Refusal("invalid_name", "id", "an opaque name")
-    for name, value in zip(_OWN_NAMES, _own_names(data), strict=True):
+    for name, value in zip(_OWN_NAMES, _own_names(event.data), strict=True):
         if value is not None and not is_name(value):
             return Refusal("invalid_name", f"data.{name}", "an opaque name")
     return None
@@ -68,18 +77,10 @@ def check_series(series: Series) -> Refusal | None:
         value = getattr(series, name)
         if value is not None and not (is_source if name == "endpoint" else is_name)(value):
             return Refusal("invalid_name", f"data.{name}", "an opaque name")
-    for name in _PEOPLE:
-        if _is_address(getattr(series, name)):
+    for name in PEOPLE:
+        if is_address(getattr(series, name) or ""):
             return Refusal("personal_identifier", f"data.{name}", "an opaque name")
     return None
-
-
-def _is_address(value: str | None) -> bool:
-    try:
-        ipaddress.ip_address(value or "")
-    except ValueError:
-        return False
-    return True
 
 
 def to_frame(events: Sequence[UsageEvent], series: Sequence[int], tenants: Sequence[int]) -> pl.DataFrame:

@@ -78,7 +78,7 @@ class Ledger:
         return self.write(prepare(frame))
 
     def write(self, prepared: Prepared) -> list[Outcome]:
-        """Write what was prepared, durably; safe to repeat. Raises: Unavailable, and then nothing is known to be written."""
+        """Write what was prepared, durably; safe to repeat. Raises: Unavailable: it may be written or not."""
         if not prepared.rows:
             return []
         with transaction(self._engine) as connection:

@@ -51,10 +51,12 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is asked for: a kind of entry, and the quantities to set (None of them for a void)."""
+    """What is asked for: a kind of entry, the quantities to set (none for a void), why, and by whom."""
 
     kind: int
     wanted: Mapping[str, int]
+    reason: str
+    author: str
 
     def delta(self, recorded: Recorded) -> tuple[dict[str, int], int]:
         """Signed quantities and uncounted requests to add to an event as it counts now. Raises: Unprocessable."""
@@ -86,41 +88,43 @@ class Corrections:
         self._engine = engine
         self._ledger = ledger
 
-    def correct(
-        self, source: str, event_id: str, quantities: Mapping[str, int], *, reason: str, author: str, id: str | None = None
+    def correct(  # noqa: PLR0913 - one argument a thing to say
+        self, source: str, event_id: str, quantities: Mapping[str, int], *,
+        reason: str, author: str, id: str | None = None,  # noqa: A002 - the name it has over HTTP
     ) -> Correction:  # fmt: skip
         """Set quantities of an event; those absent stay as they are. With an `id` of the caller's, safe to repeat.
 
         Raises: NotFound; Conflict if the event is void or the id is taken; Unprocessable; Unavailable.
         """
         _check_quantities(quantities)
-        return self._record(source, event_id, Change(CORRECTION, quantities), reason=reason, author=author, id=id)
+        return self._record(source, event_id, Change(CORRECTION, quantities, reason, author), id)
 
-    def void(self, source: str, event_id: str, *, reason: str, author: str, id: str | None = None) -> Correction:
+    def void(
+        self, source: str, event_id: str, *, reason: str, author: str, id: str | None = None  # noqa: A002 - see `correct`
+    ) -> Correction:  # fmt: skip
         """Make an event count for nothing. With an `id` of the caller's, safe to repeat.
 
         Raises: NotFound; Conflict if the event is void already or the id is taken; Unprocessable; Unavailable.
         """
-        return self._record(source, event_id, Change(VOID, {}), reason=reason, author=author, id=id)
+        return self._record(source, event_id, Change(VOID, {}, reason, author), id)
 
-    def _record(
-        self, source: str, event_id: str, change: Change, *, reason: str, author: str, id: str | None
-    ) -> Correction:  # fmt: skip
-        for name, text in (("source", source), ("id", event_id), ("reason", reason), ("author", author)):
+    def _record(self, source: str, event_id: str, change: Change, given_id: str | None) -> Correction:
+        texts = {"source": source, "id": event_id, "reason": change.reason, "author": change.author}
+        for name, text in texts.items():
             _check_text(name, text, TEXT_LENGTH_MAX)
-        if id is not None:
-            _check_text("correction_id", id, ID_LENGTH_MAX)
-        own_id = secrets.token_hex(16) if id is None else id
+        if given_id is not None:
+            _check_text("correction_id", given_id, ID_LENGTH_MAX)
+        own_id = secrets.token_hex(16) if given_id is None else given_id
         with transaction(self._engine) as connection:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CORRECTIONS_LOCK)))
             identity = identity_of(source, event_id)
-            if id is not None and (earlier := _earlier(connection, id, identity, change)) is not None:
+            if (earlier := _earlier(connection, own_id, identity, change)) is not None:
                 return earlier
             recorded = _recorded(*_rows_of(connection, identity))
             if recorded.voided:
                 raise Conflict("event_is_void", "The event has been voided.", field="id")
             delta, uncounted = change.delta(recorded)
-            frame = _frame(recorded, own_id, change.kind, delta, uncounted, reason.strip(), author.strip())
+            frame = _frame(recorded, own_id, change, delta, uncounted)
             outcome = self._ledger.write_within(connection, prepare(frame))
             if outcome != [Outcome.ACCEPTED]:
                 raise _taken()
@@ -133,7 +137,7 @@ def _taken() -> Conflict:
 
 def _check_text(name: str, text: str, length_max: int) -> None:
     """Raises: Unprocessable for what is empty, too long, or can't be stored: control characters, halves of pairs."""
-    if not (0 < len(text.strip()) and len(text) <= length_max):
+    if not text.strip() or len(text) > length_max:
         raise Unprocessable("missing_field", "Needed.", field=name, expected=f"1 to {length_max} characters")
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
         raise Unprocessable("invalid_name", "Not a line of text.", field=name, expected="no control characters")
@@ -166,7 +170,7 @@ def _rows_of(connection: sa.Connection, identity: bytes) -> list[Mapping[str, An
     later = connection.execute(
         sa.select(ledger_entry).where(entry.corrects == identity.hex()).order_by(entry.batch_seq)
     )
-    return [first._mapping, *(row._mapping for row in later)]
+    return [dict(row._mapping) for row in (first, *later)]
 
 
 def _recorded(first: Mapping[str, Any], *later: Mapping[str, Any]) -> Recorded:
@@ -197,20 +201,18 @@ def _uncounted(entry: Mapping[str, Any], quantities: Mapping[str, int | None]) -
     return int(any(quantities[name] is None for name in expected_quantities(entry["operation"], entry["status"])))
 
 
-def _frame(
-    recorded: Recorded, own_id: str, kind: int, delta: Mapping[str, int], uncounted: int, reason: str, author: str
-) -> pl.DataFrame:  # noqa: PLR0913
+def _frame(recorded: Recorded, own_id: str, change: Change, delta: Mapping[str, int], uncounted: int) -> pl.DataFrame:
     kept = {name: recorded.entry[name] for name in ("series", "tenant", "occurred_at", "ended_at")}
     row: dict[str, object] = {
         **dict.fromkeys(FRAME_SCHEMA),
         **kept,
         **delta,
         "identity": identity_of(CORRECTIONS_SOURCE, own_id),
-        "kind": kind,
+        "kind": change.kind,
         "uncounted_requests": uncounted,
         "corrects": bytes.fromhex(recorded.entry["identity"].replace("-", "")),
         "event_id": own_id,
-        "reason": reason,
-        "author": author,
+        "reason": change.reason.strip(),
+        "author": change.author.strip(),
     }
     return pl.DataFrame([row], schema=FRAME_SCHEMA)

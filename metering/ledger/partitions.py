@@ -4,7 +4,6 @@ import sqlalchemy as sa
 
 from metering.rules.periods import month_bounds
 
-
 ATTACHED = (
     "SELECT count(*) FROM pg_inherits "
     "WHERE inhrelid = to_regclass(:name) AND inhparent = CAST('ledger_entry' AS regclass)"

@@ -65,13 +65,14 @@ def _upsert(connection: sa.Connection, rollup: sa.Table, cells: pl.DataFrame) ->
     types = [str(rollup.c[name].type.compile(connection.dialect)) for name in cells.columns]
     arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in zip(cells.columns, types, strict=True))
     added = ", ".join(
-        f"{q} = CASE WHEN EXCLUDED.{q} IS NULL THEN {rollup.name}.{q} ELSE COALESCE({rollup.name}.{q}, 0) + EXCLUDED.{q} END"
+        f"{q} = COALESCE({rollup.name}.{q} + EXCLUDED.{q}, {rollup.name}.{q}, EXCLUDED.{q})"
         for q in (quoted[name] for name in ROLLUP_SUMS)
     )
     unique = next(c for c in rollup.constraints if isinstance(c, sa.UniqueConstraint))
     connection.execute(
         sa.text(
-            f"INSERT INTO {rollup.name} ({', '.join(quoted.values())}) SELECT * FROM unnest({arrays}) "
+            f"INSERT INTO {rollup.name} ({', '.join(quoted.values())}) "  # noqa: S608 - names of our own
+            f"SELECT * FROM unnest({arrays}) "
             f"ON CONFLICT ON CONSTRAINT {unique.name} DO UPDATE SET {added}"
         ),
         {name: cells[name].to_list() for name in cells.columns},

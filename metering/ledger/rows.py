@@ -40,7 +40,7 @@ FRAME_SCHEMA: Final[dict[str, pl.DataType]] = {
 """Columns of a frame, in the order of `ledger_entry` after `batch_seq`."""
 
 ENTRY_COLUMNS = tuple(column.name for column in ledger_entry.columns)
-assert ENTRY_COLUMNS == ("batch_seq", *FRAME_SCHEMA)
+assert ("batch_seq", *FRAME_SCHEMA) == ENTRY_COLUMNS
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)

@@ -8,6 +8,7 @@ revision = "0001"
 down_revision = None
 
 
+BRIN = {"postgresql_using": "brin", "postgresql_with": {"autosummarize": "on"}}
 APPEND_ONLY = ("ledger_series", "ledger_batch", "ledger_identity", "ledger_entry")
 
 REFUSE_CHANGE = """
@@ -75,7 +76,7 @@ def upgrade() -> None:
         comment="One row an event or correction, partitioned by month of the books (Europe/Paris).",
         postgresql_partition_by="RANGE (occurred_at)",
     )
-    op.create_index("ledger_entry_batch_seq_brin", "ledger_entry", ["batch_seq"], unique=False, postgresql_using="brin")
+    op.create_index("ledger_entry_batch_seq_brin", "ledger_entry", ["batch_seq"], unique=False, **BRIN)
     op.create_index(
         "ledger_entry_corrects_idx",
         "ledger_entry",
@@ -83,9 +84,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("corrects IS NOT NULL"),
     )
-    op.create_index(
-        "ledger_entry_occurred_at_brin", "ledger_entry", ["occurred_at"], unique=False, postgresql_using="brin"
-    )
+    op.create_index("ledger_entry_occurred_at_brin", "ledger_entry", ["occurred_at"], unique=False, **BRIN)
     op.create_table(
         "ledger_identity",
         sa.Column("batch_seq", sa.BigInteger(), nullable=False),
@@ -94,7 +93,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("identity", name=op.f("ledger_identity_pkey")),
         comment="Every (source, id) ever recorded, whatever its time and wherever its row is kept.",
     )
-    op.create_index("ledger_identity_batch_seq_brin", "ledger_identity", ["batch_seq"], postgresql_using="brin")
+    op.create_index("ledger_identity_batch_seq_brin", "ledger_identity", ["batch_seq"], **BRIN)
     op.create_table(
         "ledger_series",
         sa.Column("number", sa.Integer(), sa.Identity(always=True), nullable=False),

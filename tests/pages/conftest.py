@@ -1,0 +1,84 @@
+"""The pages served on the loopback, and a real browser to read them."""
+
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import uvicorn
+from litestar import Litestar
+from litestar.datastructures import State
+from playwright.sync_api import Browser, sync_playwright
+
+from metering.errors import JaugeError
+from reports.drawing import Drawer
+from reports.pages import Reading, pages_router
+from reports.usage import UsageQuestion
+from tests.pages import samples
+from tests.pages.browser import FLAGS, environment, find_browser
+
+
+@dataclass
+class Console:
+    """The served pages. `answer` stands for the ledger and can be changed by a test: a reading, or an error."""
+
+    url: str = ""
+    answer: Reading | JaugeError | None = None
+    questions: list[UsageQuestion] = field(default_factory=list)
+
+    def read(self, _state: State, question: UsageQuestion) -> Reading:
+        self.questions.append(question)
+        if isinstance(self.answer, JaugeError):
+            raise self.answer
+        return self.answer or samples.reading(list(samples.platform_rows(question)))
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Console]:
+    console = Console()
+    drawer = Drawer()
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        async with drawer.running():
+            yield
+
+    app = Litestar(
+        [pages_router(drawer, read=console.read, now=lambda: samples.NOW)],
+        state=State({"settings": SimpleNamespace(language="fr")}),
+        lifespan=[lifespan],
+    )
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    console.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+        assert client.get(f"{console.url}/static/jauge.css").status_code == 200
+    yield console
+    server.should_exit = True
+    thread.join(timeout=20)
+
+
+@pytest.fixture
+def console(served: Console) -> Console:
+    """The pages over the sample platform; a test may set another answer."""
+    served.answer = None
+    served.questions.clear()
+    return served
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium. Fails, rather than skips, when there is none."""
+    path = find_browser()
+    assert path is not None, "no Chromium: run `python -m tests.pages.browser install`"
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=list(FLAGS), env=dict(environment(path)))
+        yield opened
+        opened.close()
