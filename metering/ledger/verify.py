@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from metering.database import raw, transaction
 from metering.ledger.append import microseconds
-from metering.ledger.rows import COPY_HEADER, COPY_TRAILER, ENTRY_COLUMNS, SERIES_OFFSET, row_prefix
-from metering.rules.chain import GENESIS, canonical_series, fingerprint_of, link, rows_digest
+from metering.ledger.rows import COPY_HEADER, COPY_TRAILER, ENTRY_COLUMNS, SERIES_OFFSET, fingerprint_of, row_prefix
+from metering.rules.chain import GENESIS, canonical_series, link, rows_digest
 from metering.rules.periods import BOOKS_ZONE
-from metering.rules.quantities import QUANTITIES, STATUSES
+from metering.rules.quantities import FAILURES, QUANTITIES
 from metering.tables import DAILY_KEYS, HOURLY_KEYS, ROLLUP_SUMS, SERIES_FIELDS, ledger_batch, ledger_series
 
 CHUNK_ROWS = 200_000
@@ -225,7 +225,7 @@ def _check_rollup(
     )
     summed = ", ".join(
         [f"sum({name})" for name in QUANTITIES]
-        + [f"sum(requests) FILTER (WHERE s.status = '{status}')" for status in STATUSES if status != "ok"]
+        + [f"sum(requests) FILTER (WHERE s.status = '{status}')" for status in FAILURES]
         + ["sum(uncounted_requests)"]
     )
     rows = f"SELECT {periods[period]}, {attributes}, {summed} FROM ledger_entry e JOIN ledger_series s ON s.number = e.series"
