@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         default=100_000, ge=1, description="Events that may wait for the ledger in one process; beyond it, 503."
     )
     group_events_max: int = Field(
-        default=20_000, ge=1, description="Events that concurrent calls may share in one transaction."
+        default=40_000, ge=1, description="Events that concurrent calls may share in one transaction."
     )
     stream_name: str = Field(default="jauge:events", description="Stream that gateways add usage events to.")
     stream_claim_ms: int = Field(

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from metering.rules.quantities import QUANTITIES
+from metering.rules.quantities import FAILURES, QUANTITIES
 
 metadata = sa.MetaData(
     naming_convention={
@@ -51,7 +51,7 @@ SERIES_REQUIRED = frozenset({"source", "tenant", "operation", "model_requested",
 HOURLY_KEYS: tuple[str, ...] = ("tenant", "project", "model", "operation")
 DAILY_KEYS: tuple[str, ...] = ("tenant", "project", "user", "api_key", "model", "operation")
 
-STATUS_COUNTS: tuple[str, ...] = ("requests_error", "requests_aborted", "requests_refused")
+STATUS_COUNTS: tuple[str, ...] = tuple(f"requests_{status}" for status in FAILURES)
 """Part of `requests` by outcome; what remains was ok."""
 
 ROLLUP_SUMS: tuple[str, ...] = (*QUANTITIES, *STATUS_COUNTS, "uncounted_requests")
@@ -115,7 +115,7 @@ ledger_identity = sa.Table(
     metadata,
     sa.Column("batch_seq", sa.BigInteger, nullable=False),
     sa.Column("identity", pg.UUID(as_uuid=False), primary_key=True),
-    sa.Column("fingerprint", sa.BigInteger, nullable=False, comment="64 bits of BLAKE2b of the row."),
+    sa.Column("fingerprint", sa.BigInteger, nullable=False, comment="64 bits of XXH3 of the row."),
     _brin("ledger_identity_batch_seq_brin", "batch_seq"),
     comment="Every (source, id) ever recorded, whatever its time and wherever its row is kept.",
 )

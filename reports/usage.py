@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from metering.errors import Unprocessable
 from metering.rules.periods import BOOKS_ZONE, PARIS, Bucket, day_bounds
-from metering.rules.quantities import QUANTITIES, STATUSES
+from metering.rules.quantities import FAILURES, QUANTITIES
 from metering.tables import (
     DAILY_KEYS,
     HOURLY_KEYS,
@@ -166,8 +166,7 @@ def _entries(as_of: int | None) -> sa.Subquery:
         *(entry.c[name] for name in (*QUANTITIES, "uncounted_requests")),
         *(
             sa.case((series.c.status == status, entry.c.requests)).label(f"requests_{status}")
-            for status in STATUSES
-            if status != "ok"
+            for status in FAILURES
         ),
     ]
     query = sa.select(*columns).join_from(entry, series, entry.c.series == series.c.number)

@@ -8,7 +8,7 @@ from metering.errors import Unavailable
 
 
 class Room:
-    """A number of bytes that threads share. One call always fits, however large, so that none is refused for ever."""
+    """A number of bytes that threads share. The last to come may take more than is left, so none is refused for ever."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -17,9 +17,9 @@ class Room:
 
     @contextmanager
     def hold(self, size_bytes: int) -> Iterator[None]:
-        """Keep bytes for the length of a block. Raises: Unavailable if the others leave too few."""
+        """Keep bytes for the length of a block. Raises: Unavailable if all are taken."""
         with self._lock:
-            if self._held and self._held + size_bytes > self._bytes_max:
+            if size_bytes and self._held >= self._bytes_max:
                 raise Unavailable("intake_busy", "Too many bytes of calls are under way.", retry_after_s=1)
             self._held += size_bytes
         try:

@@ -4,10 +4,13 @@
 this one. `Ledger.write` holds the chain's lock: batches commit in the order of their numbers.
 """
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import psycopg
 import sqlalchemy as sa
@@ -15,9 +18,17 @@ import sqlalchemy as sa
 from metering.database import raw, transaction
 from metering.ledger import rollups
 from metering.ledger.partitions import ensure_partition
-from metering.ledger.rows import COPY_HEADER, COPY_TRAILER, ENTRY_COLUMNS, encode_rows, row_prefix
+from metering.ledger.rows import (
+    COPY_HEADER,
+    COPY_TRAILER,
+    ENTRY_COLUMNS,
+    encode_rows,
+    fingerprints_of,
+    identities_of,
+    with_prefix,
+)
 from metering.ledger.series import SeriesRegistry
-from metering.rules.chain import GENESIS, canonical_series, fingerprint_of, link, rows_digest
+from metering.rules.chain import GENESIS, canonical_series, link, rows_digest
 from metering.rules.periods import BOOKS_ZONE
 from metering.tables import ledger_batch
 
@@ -37,32 +48,58 @@ class Prepared:
     """A frame ready to be written: its first row of every identity, sorted by identity."""
 
     frame: pl.DataFrame
-    identities: list[bytes]
+    identities: npt.NDArray[np.void]
     rows: list[bytes]
-    fingerprints: list[int]
-    offered: list[tuple[bytes, int]]
-    """(identity, fingerprint) of every row that was offered, in its order."""
-    position: list[int]
-    """Where each prepared row stood among those offered."""
+    fingerprints: npt.NDArray[np.int64]
+    place: npt.NDArray[np.intp]
+    """Where each row that was offered, in its order, stands among those prepared (repeats with their first)."""
+    offered: npt.NDArray[np.int64]
+    """Fingerprint of each row that was offered."""
+    first: npt.NDArray[np.bool_]
+    """Whether each row that was offered is the first of its identity."""
+    sums: pl.DataFrame
+    """Sums of the frame by hour and series, see `rollups.hourly_sums`."""
+
+    def only(self, fresh: npt.NDArray[np.bool_]) -> "Prepared":
+        """What remains to be written when other rows are in the ledger already."""
+        frame = self.frame.filter(fresh)
+        rows = list(itertools.compress(self.rows, fresh.tolist()))
+        return replace(self, frame=frame, rows=rows, sums=rollups.hourly_sums(frame))
 
 
 def prepare(frame: pl.DataFrame) -> Prepared:
     """Encode a frame (see `rows.FRAME_SCHEMA`) and set repeats within it aside."""
-    encoded = encode_rows(frame)
-    identities = frame["identity"].to_list()
-    fingerprints = [fingerprint_of(row) for row in encoded]
-    first: dict[bytes, int] = {}
-    for position, identity in enumerate(identities):
-        first.setdefault(identity, position)
-    chosen = [first[identity] for identity in sorted(first)]
-    return Prepared(
-        frame=frame[chosen],
-        identities=[identities[position] for position in chosen],
-        rows=[encoded[position] for position in chosen],
-        fingerprints=[fingerprints[position] for position in chosen],
-        offered=list(zip(identities, fingerprints, strict=True)),
-        position=chosen,
-    )
+    halves = identities_of(frame).view(">u8").reshape(-1, 2)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: of repeats, the first offered comes first
+    ordered = frame[order]
+    rows = encode_rows(ordered)
+    fingerprints = fingerprints_of(rows)
+    new = np.ones(frame.height, dtype=np.bool_)
+    new[1:] = (halves[order][1:] != halves[order][:-1]).any(axis=1)
+    place, offered, first = (np.empty(frame.height, dtype=kind) for kind in (np.intp, np.int64, np.bool_))
+    place[order], offered[order], first[order] = np.cumsum(new) - 1, fingerprints, new
+    if not new.all():
+        ordered, fingerprints = ordered.filter(new), fingerprints[new]
+        rows = [row for row, is_new in zip(rows, new.tolist(), strict=True) if is_new]
+    sums = rollups.hourly_sums(ordered)
+    return Prepared(ordered, identities_of(ordered), rows, fingerprints, place, offered, first, sums)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The chain's last link, and the database's clock."""
+
+    seq: int
+    hash: bytes
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """For each prepared row: whether its identity was in the ledger before, and the fingerprint it is recorded with."""
+
+    known: npt.NDArray[np.bool_]
+    fingerprints: npt.NDArray[np.int64]
 
 
 class Ledger:
@@ -88,63 +125,51 @@ class Ledger:
         """Write as a part of the caller's transaction: durable when that commits, and locked until then."""
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LEDGER_LOCK)))
         head = _head(connection)
-        known = self._claim_identities(connection, head.seq + 1, prepared)
-        fresh = [at for at, identity in enumerate(prepared.identities) if identity not in known]
-        if fresh:
-            self._write_batch(connection, head, prepared, fresh)
-        self._repeats_expected = bool(known)
-        return _outcomes(prepared, known)
+        recorded = self._claim_identities(connection, head.seq + 1, prepared)
+        if not recorded.known.all():
+            fresh = prepared.only(~recorded.known) if recorded.known.any() else prepared
+            self._write_batch(connection, head, fresh)
+        self._repeats_expected = bool(recorded.known.any())
+        return _outcomes(prepared, recorded)
 
-    def _claim_identities(self, connection: sa.Connection, seq: int, prepared: Prepared) -> dict[bytes, int]:
-        """Record the identities that are new; return the others with the fingerprint they are recorded with.
+    def _claim_identities(self, connection: sa.Connection, seq: int, prepared: Prepared) -> Recorded:
+        """Record the identities that are new, and find what the others are recorded with.
 
         New is the rule, so it copies as if all were new and looks only when PostgreSQL objects. Repeats come in runs
         (a file sent again), so after one it looks first.
         """
-        known: dict[bytes, int] = {}
+        recorded = Recorded(np.zeros(len(prepared.rows), dtype=np.bool_), prepared.fingerprints)
         if not self._repeats_expected:
             try:
                 with raw(connection).transaction():
-                    _copy_identities(connection, seq, prepared, known)
+                    _copy_identities(connection, seq, prepared, ~recorded.known)
             except psycopg.errors.UniqueViolation:
                 pass
             else:
-                return known
-        known = _recorded(connection, prepared.identities)
-        _copy_identities(connection, seq, prepared, known)
-        return known
+                return recorded
+        recorded = _recorded(connection, prepared)
+        _copy_identities(connection, seq, prepared, ~recorded.known)
+        return recorded
 
-    def _write_batch(self, connection: sa.Connection, head: "Head", prepared: Prepared, fresh: list[int]) -> None:
+    def _write_batch(self, connection: sa.Connection, head: Head, fresh: Prepared) -> None:
+        """Write rows that are new, their sums and the chain's link."""
         seq = head.seq + 1
-        whole = len(fresh) == len(prepared.rows)
-        frame = prepared.frame if whole else prepared.frame[fresh]
-        prefix = row_prefix(seq)
-        rows = [prefix + prepared.rows[at] for at in fresh]
-        series = self._series.get(connection, sorted(frame["series"].unique().to_list()))
-        _copy_rows(connection, frame, rows)
-        cells = rollups.hourly_cells(frame, series)
-        rollups.add_to_rollups(connection, cells)
-        sums = rollups.batch_sums(cells)
-        digest = rows_digest(((number, canonical_series(fields)) for number, fields in series.items()), rows)
+        series = self._series.get(connection, sorted(fresh.frame["series"].unique().to_list()))
+        _copy_rows(connection, seq, fresh.frame, fresh.rows)
+        rollups.add_to_rollups(connection, rollups.hourly_cells(fresh.sums, series))
+        sums = rollups.batch_sums(fresh.sums)
+        canonical = ((number, canonical_series(fields)) for number, fields in series.items())
+        digest = rows_digest(canonical, [b"".join(fresh.rows)])
         connection.execute(
             ledger_batch.insert().values(
                 seq=seq,
                 recorded_at=head.now,
-                row_count=len(rows),
+                row_count=len(fresh.rows),
                 sums=sums,
                 rows_digest=digest,
-                hash=link(head.hash, seq, microseconds(head.now), len(rows), sums, digest),
+                hash=link(head.hash, seq, microseconds(head.now), len(fresh.rows), sums, digest),
             )
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The chain's last link, and the database's clock."""
-
-    seq: int
-    hash: bytes
-    now: datetime
 
 
 def _head(connection: sa.Connection) -> Head:
@@ -161,55 +186,64 @@ def microseconds(instant: datetime) -> int:
     return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def _recorded(connection: sa.Connection, identities: list[bytes]) -> dict[bytes, int]:
+def _recorded(connection: sa.Connection, prepared: Prepared) -> Recorded:
     rows = connection.execute(
         sa.text(
             "SELECT uuid_send(identity), fingerprint FROM ledger_identity "
             "WHERE identity = ANY(CAST(CAST(:identities AS text[]) AS uuid[]))"
         ),
-        {"identities": [identity.hex() for identity in identities]},
+        {"identities": [identity.hex() for identity in map(bytes, prepared.identities)]},
     )
-    return {bytes(identity): fingerprint for identity, fingerprint in rows}
+    found = {bytes(identity): fingerprint for identity, fingerprint in rows}
+    known = np.array([bytes(identity) in found for identity in prepared.identities], dtype=np.bool_)
+    fingerprints = prepared.fingerprints.copy()
+    fingerprints[known] = [found[bytes(identity)] for identity in prepared.identities[known]]
+    return Recorded(known, fingerprints)
 
 
-def _copy_identities(connection: sa.Connection, seq: int, prepared: Prepared, known: dict[bytes, int]) -> None:
-    batch = b"\0\3\0\0\0\x08" + seq.to_bytes(8, "big") + b"\0\0\0\x10"
-    rows = [
-        b"%b%b\0\0\0\x08%b" % (batch, identity, fingerprint.to_bytes(8, "big", signed=True))
-        for identity, fingerprint in zip(prepared.identities, prepared.fingerprints, strict=True)
-        if identity not in known
-    ]
-    _copy(connection, "ledger_identity", ("batch_seq", "identity", "fingerprint"), rows)
+def _copy_identities(connection: sa.Connection, seq: int, prepared: Prepared, fresh: npt.NDArray[np.bool_]) -> None:
+    rows = np.empty(
+        int(fresh.sum()),
+        dtype=[
+            ("columns", ">i2"),
+            ("batch_seq length", ">i4"),
+            ("batch_seq", ">i8"),
+            ("identity length", ">i4"),
+            ("identity", "V16"),
+            ("fingerprint length", ">i4"),
+            ("fingerprint", ">i8"),
+        ],
+    )
+    rows["columns"], rows["batch_seq length"], rows["identity length"], rows["fingerprint length"] = 3, 8, 16, 8
+    rows["batch_seq"], rows["identity"] = seq, prepared.identities[fresh]
+    rows["fingerprint"] = prepared.fingerprints[fresh]
+    _copy(connection, "ledger_identity", ("batch_seq", "identity", "fingerprint"), rows.tobytes())
 
 
-def _copy_rows(connection: sa.Connection, frame: pl.DataFrame, rows: list[bytes]) -> None:
+def _copy_rows(connection: sa.Connection, seq: int, frame: pl.DataFrame, rows: list[bytes]) -> None:
     """Copy each row into the partition of its month."""
     local = frame["occurred_at"].dt.convert_time_zone(BOOKS_ZONE)
-    month_of_row = list(zip(local.dt.year().to_list(), local.dt.month().to_list(), strict=True))
-    months = set(month_of_row)
-    for year, month in sorted(months):
-        chosen = (
-            rows
-            if len(months) == 1
-            else [row for row, at in zip(rows, month_of_row, strict=True) if at == (year, month)]
-        )
-        _copy(connection, ensure_partition(connection, year, month), ENTRY_COLUMNS, chosen)
+    month_of_row = local.dt.year().cast(pl.Int32) * 12 + local.dt.month() - 1
+    months = month_of_row.unique().sort().to_list()
+    for number in months:
+        chosen = rows if len(months) == 1 else itertools.compress(rows, (month_of_row == number).to_list())
+        name = ensure_partition(connection, number // 12, number % 12 + 1)
+        _copy(connection, name, ENTRY_COLUMNS, with_prefix(seq, chosen))
 
 
-def _copy(connection: sa.Connection, table: str, columns: tuple[str, ...], rows: list[bytes]) -> None:
+def _copy(connection: sa.Connection, table: str, columns: tuple[str, ...], rows: bytes) -> None:
     names = ", ".join(columns)
     with raw(connection).cursor().copy(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)") as copy:
-        copy.write(COPY_HEADER + b"".join(rows) + COPY_TRAILER)
+        copy.write(COPY_HEADER + rows + COPY_TRAILER)
 
 
-def _outcomes(prepared: Prepared, known: dict[bytes, int]) -> list[Outcome]:
+def _outcomes(prepared: Prepared, recorded: Recorded) -> list[Outcome]:
     """Each offered row against what is recorded under its identity."""
-    recorded = dict(zip(prepared.identities, prepared.fingerprints, strict=True)) | known
-    outcomes = [
-        Outcome.DUPLICATE if recorded[identity] == fingerprint else Outcome.CONFLICT
-        for identity, fingerprint in prepared.offered
+    same = prepared.offered == recorded.fingerprints[prepared.place]
+    accepted = prepared.first & ~recorded.known[prepared.place]
+    if accepted.all():
+        return [Outcome.ACCEPTED] * len(accepted)
+    return [
+        Outcome.ACCEPTED if is_accepted else Outcome.DUPLICATE if is_same else Outcome.CONFLICT
+        for is_accepted, is_same in zip(accepted.tolist(), same.tolist(), strict=True)
     ]
-    for at, identity in zip(prepared.position, prepared.identities, strict=True):
-        if identity not in known:
-            outcomes[at] = Outcome.ACCEPTED
-    return outcomes

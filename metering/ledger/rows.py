@@ -5,11 +5,13 @@ become PostgreSQL binary COPY tuples; the same bytes are stored, compared with a
 """
 
 import struct
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import xxhash
 
 from metering.rules.quantities import QUANTITIES
 from metering.tables import ledger_entry
@@ -58,8 +60,23 @@ def row_prefix(seq: int) -> bytes:
     return struct.pack(">hiq", len(ENTRY_COLUMNS), 8, seq)
 
 
-SERIES_OFFSET: Final = len(row_prefix(0)) + 4 + 16 + 4
-"""Where a tuple holds its series number (4 bytes, big-endian): after its batch number and identity."""
+def with_prefix(seq: int, rows: Iterable[bytes]) -> bytes:
+    """Tuples of a batch, one after another: rows of `encode_rows`, each with the prefix."""
+    prefix = row_prefix(seq)
+    return b"".join([prefix, prefix.join(rows)])
+
+
+def fingerprints_of(rows: Sequence[bytes]) -> npt.NDArray[np.int64]:
+    """64 bits a row that tell a retry from other content under its identity; rows are without their prefix.
+
+    XXH3, for its speed: nobody gains by a collision, since the SHA-256 of the chain covers the row itself.
+    """
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, rows), dtype=np.uint64, count=len(rows)).view(np.int64)
+
+
+def identities_of(frame: pl.DataFrame) -> npt.NDArray[np.void]:
+    """Identities of a frame, 16 bytes each."""
+    return np.frombuffer(b"".join(frame["identity"].to_list()), dtype="V16")
 
 
 def encode_rows(frame: pl.DataFrame) -> list[bytes]:

@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from metering.database import raw, transaction
-from metering.ledger.rows import COPY_HEADER, COPY_TRAILER, ENTRY_COLUMNS, SERIES_OFFSET, row_prefix
-from metering.rules.chain import GENESIS, canonical_series, fingerprint_of, link, rows_digest
+from metering.ledger.rows import COPY_HEADER, COPY_TRAILER, ENTRY_COLUMNS, fingerprints_of, row_prefix
+from metering.rules.chain import GENESIS, canonical_series, link, rows_digest
 from metering.rules.periods import BOOKS_ZONE
-from metering.rules.quantities import QUANTITIES, STATUSES
+from metering.rules.quantities import FAILURES, QUANTITIES
 from metering.tables import DAILY_KEYS, HOURLY_KEYS, ROLLUP_SUMS, SERIES_FIELDS, ledger_batch, ledger_series
 
 CHUNK_ROWS = 200_000
@@ -28,9 +28,10 @@ NAMED_MAX = 100
 """Differences that are named, a kind; the rest is counted."""
 
 _PREFIX_LENGTH = len(row_prefix(0))
-_IDENTITY = slice(_PREFIX_LENGTH + 4, _PREFIX_LENGTH + 20)
 _SEQ = slice(_PREFIX_LENGTH - 8, _PREFIX_LENGTH)
-_SERIES = slice(SERIES_OFFSET, SERIES_OFFSET + 4)
+_IDENTITY = slice(4, 20)
+_SERIES = slice(24, 28)
+"""Where a tuple has its batch, and what follows the batch its identity and series, each after its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,8 @@ def _check_rows(
     first, last = chunk[0].seq, chunk[-1].seq
     fingerprints = _fingerprints(connection, first, last)
     rows: dict[int, list[bytes]] = {batch.seq: [] for batch in chunk}
-    for row in _read_rows(connection, first, last):
-        rows.setdefault(int.from_bytes(row[_SEQ], "big"), []).append(row)
+    for seq, row in _read_rows(connection, first, last):
+        rows.setdefault(seq, []).append(row)
         result.rows += 1
     for batch in chunk:
         found_before = result.found_so_far
@@ -166,18 +167,21 @@ def _check_rows(
             result.found("identities_changed", f"batch {batch.seq}", "its rows are sound: the identities were changed")
 
 
-def _compare(seq: int, rows: list[bytes], fingerprints: dict[bytes, int], result: Verification) -> None:
+def _compare(seq: int, rows: list[bytes], recorded: dict[bytes, int], result: Verification) -> None:
+    identities = [row[_IDENTITY] for row in rows]
+    fingerprints = fingerprints_of(rows).tolist()
+    if len(rows) == len(recorded) and dict(zip(identities, fingerprints, strict=True)) == recorded:
+        return
     met: set[bytes] = set()
-    for row in rows:
-        identity = row[_IDENTITY]
-        if identity not in fingerprints:
+    for identity, fingerprint in zip(identities, fingerprints, strict=True):
+        if identity not in recorded:
             result.found("entry_added", _place(seq, identity), "no such identity was recorded in this batch")
         elif identity in met:
             result.found("entry_added", _place(seq, identity), "it stands there twice")
-        elif fingerprints[identity] != fingerprint_of(row[_PREFIX_LENGTH:]):
+        elif recorded[identity] != fingerprint:
             result.found("entry_changed", _place(seq, identity), "it doesn't have its fingerprint")
         met.add(identity)
-    for identity in sorted(fingerprints.keys() - met):
+    for identity in sorted(recorded.keys() - met):
         result.found("entry_missing", _place(seq, identity), "its identity was recorded, and the row is gone")
 
 
@@ -194,8 +198,8 @@ def _fingerprints(connection: sa.Connection, first: int, last: int) -> dict[int,
     return found
 
 
-def _read_rows(connection: sa.Connection, first: int, last: int) -> Iterator[bytes]:
-    """Binary tuples of the rows of some batches, by batch and identity: the order they were hashed in."""
+def _read_rows(connection: sa.Connection, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+    """Batch and binary tuple after it of the rows of some batches, in the order they were hashed in."""
     columns = ", ".join(ENTRY_COLUMNS)
     query = (
         f"COPY (SELECT {columns} FROM ledger_entry WHERE batch_seq BETWEEN {first} AND {last} "  # noqa: S608 - names of our own
@@ -205,7 +209,7 @@ def _read_rows(connection: sa.Connection, first: int, last: int) -> Iterator[byt
         for message in copy:
             row = bytes(message).removeprefix(COPY_HEADER)
             if row != COPY_TRAILER:
-                yield row
+                yield int.from_bytes(row[_SEQ], "big"), row[_PREFIX_LENGTH:]
 
 
 def _check_strays(connection: sa.Connection, result: Verification) -> None:
@@ -278,7 +282,7 @@ def _recomputed(period: str, keys: tuple[str, ...]) -> str:
     )
     summed = ", ".join(
         [f"sum({name})" for name in QUANTITIES]
-        + [f"sum(requests) FILTER (WHERE s.status = '{status}')" for status in STATUSES if status != "ok"]
+        + [f"sum(requests) FILTER (WHERE s.status = '{status}')" for status in FAILURES]
         + ["sum(uncounted_requests)"]
     )
     ordinals = ", ".join(str(place) for place in range(1, len(keys) + 2))

@@ -13,11 +13,6 @@ def identity_of(source: str, event_id: str) -> bytes:
     return hashlib.blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest()
 
 
-def fingerprint_of(row: bytes) -> int:
-    """Signed 64 bits of BLAKE2b of a row without its batch number: tells a retry from other content."""
-    return int.from_bytes(hashlib.blake2b(row, digest_size=8).digest(), "big", signed=True)
-
-
 def canonical_series(fields: Sequence[str | int | bool | None]) -> bytes:
     """The attributes of a series as a JSON array in ASCII, without spaces."""
     return json.dumps(list(fields), ensure_ascii=True, separators=(",", ":")).encode()
@@ -26,7 +21,8 @@ def canonical_series(fields: Sequence[str | int | bool | None]) -> bytes:
 def rows_digest(series: Iterable[tuple[int, bytes]], rows: Iterable[bytes]) -> bytes:
     """SHA-256 of the series a batch uses (number, canonical form; by number), then of its rows (by identity).
 
-    A row is its PostgreSQL binary COPY tuple, so that a verifier can read it back without any conversion.
+    A row is its PostgreSQL binary COPY tuple after the batch's number, so that a verifier reads it back without any
+    conversion.
     """
     digest = hashlib.sha256()
     for number, canonical in series:

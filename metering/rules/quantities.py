@@ -55,6 +55,9 @@ Status = Literal["ok", "error", "aborted", "refused"]
 OPERATIONS: tuple[str, ...] = get_args(Operation)
 STATUSES: tuple[str, ...] = get_args(Status)
 
+FAILURES: tuple[str, ...] = tuple(status for status in STATUSES if status != "ok")
+"""Statuses other than ok; rollups count their requests apart."""
+
 EXPECTED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "chat": ("input_tokens", "output_tokens"),

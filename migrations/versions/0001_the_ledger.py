@@ -89,7 +89,7 @@ def upgrade() -> None:
         "ledger_identity",
         sa.Column("batch_seq", sa.BigInteger(), nullable=False),
         sa.Column("identity", sa.UUID(as_uuid=False), nullable=False),
-        sa.Column("fingerprint", sa.BigInteger(), nullable=False, comment="64 bits of BLAKE2b of the row."),
+        sa.Column("fingerprint", sa.BigInteger(), nullable=False, comment="64 bits of XXH3 of the row."),
         sa.PrimaryKeyConstraint("identity", name=op.f("ledger_identity_pkey")),
         comment="Every (source, id) ever recorded, whatever its time and wherever its row is kept.",
     )

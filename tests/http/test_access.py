@@ -8,11 +8,10 @@ import httpx
 import msgspec
 import pytest
 import structlog
-from litestar.testing import TestClient
-
 from metering.app import create_app
 from metering.events.envelope import UsageEvent
 from metering.identity import Doorkeeper, add_token, list_tokens, revoke_token
+from tests.http.conftest import client_with
 
 PERIOD = {"start": "2026-10-01", "end": "2026-11-01"}
 OPERATOR_ROUTES = [
@@ -28,12 +27,12 @@ def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-def test_a_caller_without_a_valid_token_is_unauthorized_everywhere(api) -> None:
+def test_a_caller_without_a_valid_token_is_unauthorized_everywhere(standing) -> None:
     refused = [
         {}, {"Authorization": "Bearer words"}, {"Authorization": "Bearer"}, {"Authorization": "words"},
         {"Authorization": "Basic words"}, {"Authorization": "Digest words"}, basic("", "words"), basic("words", ""),
     ]  # fmt: skip
-    with httpx.Client(base_url=api.url) as client:
+    with client_with(standing.app) as client:
         for method, path in [("POST", "/v1/events"), *OPERATOR_ROUTES]:
             for headers in refused:
                 answer = client.request(method, path, headers=headers, content=b"{}" if method == "POST" else None)
@@ -62,7 +61,7 @@ def test_a_revoked_token_is_refused_once_it_is_forgotten(services, make_event, m
     clock = [1_000.0]
     monkeypatch.setattr("metering.identity.time.monotonic", lambda: clock[0])
     fresh = replace(services, doorkeeper=Doorkeeper(services.engine))
-    with TestClient(create_app(fresh), headers={"Authorization": f"Bearer {secret}"}) as client:
+    with client_with(create_app(fresh), secret) as client:
         assert client.post("/v1/events", json=make_event()).status_code == 200
         revoke_token(services.engine, "gateway")
         clock[0] += 10
@@ -72,7 +71,7 @@ def test_a_revoked_token_is_refused_once_it_is_forgotten(services, make_event, m
 
 def test_reading_can_be_opened_and_nothing_else(services) -> None:
     opened = services.settings.model_copy(update={"read_access": "open"})
-    with TestClient(create_app(replace(services, settings=opened))) as client:
+    with client_with(create_app(replace(services, settings=opened))) as client:
         assert client.get("/v1/usage", params=PERIOD).status_code == 200
         for method, path in [("POST", "/v1/events"), *OPERATOR_ROUTES[1:]]:
             assert client.request(method, path).status_code == 401, path
@@ -107,9 +106,8 @@ def test_reading_can_be_opened_and_nothing_else(services) -> None:
         ("GET", f"/v1/quarantine?after={10**20}", 400, "invalid_request", "after"),
     ],
 )
-def test_a_request_against_a_rule_is_a_problem_that_names_the_field_only(method, path, status, code, field, api) -> None:
-    with api.client(api.operator_token) as client:
-        answer = client.request(method, path)
+def test_a_request_against_a_rule_is_a_problem_that_names_the_field_only(method, path, status, code, field, standing) -> None:
+    answer = standing.request(method, path)
     problem = answer.json()
     assert (answer.status_code, problem["status"], problem["code"], problem.get("field")) == (status, status, code, field)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -133,9 +131,8 @@ def test_a_request_against_a_rule_is_a_problem_that_names_the_field_only(method,
         ("/v1/quarantine/replay", b'{"words": 1}'),
     ],
 )  # fmt: skip
-def test_a_body_of_another_form_is_a_problem_without_its_words(path, body, api) -> None:
-    with api.client(api.operator_token) as client:
-        answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+def test_a_body_of_another_form_is_a_problem_without_its_words(path, body, standing) -> None:
+    answer = standing.post(path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in {400, 422}, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert "words" not in answer.text
@@ -147,7 +144,7 @@ def test_a_fault_of_ours_shows_and_logs_no_value(services, monkeypatch) -> None:
 
     monkeypatch.setattr("reports.api.parse_question", fail)
     opened = services.settings.model_copy(update={"read_access": "open"})
-    with TestClient(create_app(replace(services, settings=opened))) as client, structlog.testing.capture_logs() as logs:
+    with client_with(create_app(replace(services, settings=opened))) as client, structlog.testing.capture_logs() as logs:
         answer = client.get("/v1/usage", params=PERIOD)
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     fault = next(line for line in logs if line["event"] == "fault")
@@ -156,7 +153,7 @@ def test_a_fault_of_ours_shows_and_logs_no_value(services, monkeypatch) -> None:
 
 
 def test_requests_are_logged_by_route_without_what_the_caller_wrote(services) -> None:
-    with TestClient(create_app(services)) as client, structlog.testing.capture_logs() as logs:
+    with client_with(create_app(services)) as client, structlog.testing.capture_logs() as logs:
         client.get("/v1/usage", params={"tenant": "words"})
         client.get("/words")
         client.post("/v1/events", content=b"words", headers={"Authorization": "Bearer words"})
@@ -176,18 +173,18 @@ def test_health_and_metrics_need_no_token(api, make_event) -> None:
     assert "jauge_ledger_waiting_events 0.0" in metrics.text
 
 
-def test_the_documentation_page_loads_nothing_from_elsewhere(api) -> None:
-    page = httpx.get(f"{api.url}/docs").text
+def test_the_documentation_page_loads_nothing_from_elsewhere(standing) -> None:
+    page = standing.get("/docs").text
     assert not re.findall(r"https?://|[\"'(]//", page)
     for path in re.findall(r'(?:src|href)="([^"]+)"', page):
-        asset = httpx.get(api.url + path)
+        asset = standing.get(path)
         assert asset.status_code == 200, path
         if path.endswith(".css"):
             assert not re.findall(r"url\(['\"]?(?:https?:)?//", asset.text)
 
 
-def test_the_document_of_the_interface_describes_the_event_as_it_is_validated(api) -> None:
-    document = httpx.get(f"{api.url}/docs/openapi.json").json()
+def test_the_document_of_the_interface_describes_the_event_as_it_is_validated(standing) -> None:
+    document = standing.get("/docs/openapi.json").json()
     described = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]
     (reference,), definitions = msgspec.json.schema_components((UsageEvent,), ref_template="{name}")
 

@@ -1,0 +1,41 @@
+"""A ledger that tests share which need nothing of it but that it answers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from litestar import Litestar
+from litestar.testing import TestClient
+
+from metering import embedded
+from metering.app import create_app
+from metering.database import engine_for
+from metering.identity import add_token
+from metering.services import open_services
+from metering.settings import Settings
+
+
+@contextmanager
+def client_with(app: Litestar, token: str | None = None) -> Iterator[TestClient[Litestar]]:
+    """A client of an application, without a server between them."""
+    with TestClient(app) as client:
+        if token is not None:
+            client.headers["Authorization"] = f"Bearer {token}"
+        yield client
+
+
+@pytest.fixture(scope="session")
+def standing(servers: embedded.Servers, template: str) -> Iterator[TestClient[Litestar]]:
+    """An operator's client of a ledger that stays for the whole session."""
+    admin = engine_for(servers.database_url.replace("/jauge?", "/postgres?"))
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text(f"CREATE DATABASE standing TEMPLATE {template}"))
+    admin.dispose()
+    url = servers.database_url.replace("/jauge?", "/standing?")
+    settings = Settings(database_url=url, redis_url=servers.redis_url, data=Path("unused"))
+    with open_services(settings) as services:
+        token = add_token(services.engine, "operator", "operator")
+        with client_with(create_app(services), token) as client:
+            yield client
