@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import litestar_offline_docs
-import redis
-import sqlalchemy as sa
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
@@ -16,10 +14,9 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from metering import migrate
-from metering.database import transaction
-from metering.errors import JaugeError, Unavailable
+from metering.errors import JaugeError
 from metering.events.routes import events_router
+from metering.health import check_stores
 from metering.ledger.routes import ledger_router
 from metering.metrics import WAITING
 from metering.services import Services
@@ -32,6 +29,8 @@ from metering.web import (
     require_reader,
 )
 from reports.api import usage_router
+from reports.drawing import Drawer
+from reports.pages import pages_router
 
 DOCS_ASSETS = Path(litestar_offline_docs.__file__).parent / "static"
 
@@ -43,15 +42,7 @@ def healthz() -> dict[str, str]:
 
 @get("/readyz", summary="Whether the stores answer and are current", tags=["service"], sync_to_thread=True)
 def readyz(request: Request[Any, Any, Any]) -> dict[str, str]:
-    state = request.app.state
-    with transaction(state.engine) as connection:
-        connection.execute(sa.text("SELECT 1"))
-    if not migrate.is_current(state.engine):
-        raise Unavailable("database_outdated", "The database needs `jauge migrate`.", retry_after_s=30)
-    try:
-        state.redis.ping()
-    except redis.RedisError as error:
-        raise Unavailable("stream_unavailable", "The stream's server is away.", retry_after_s=5) from error
+    check_stores(request.app.state.engine, request.app.state.redis)
     return {"status": "ready"}
 
 
@@ -63,7 +54,9 @@ def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 def create_app(services: Services) -> Litestar:
     """The application on these services."""
+    drawer = Drawer()
     return Litestar(
+        lifespan=[lambda _app: drawer.running()],
         route_handlers=[
             healthz,
             readyz,
@@ -71,6 +64,7 @@ def create_app(services: Services) -> Litestar:
             events_router,
             ledger_router,
             usage_router(guards=[require_reader], security=TOKEN_SECURITY),
+            pages_router(drawer, guards=[require_reader]),
             create_static_files_router("/docs/assets", [DOCS_ASSETS], include_in_schema=False),
         ],
         state=State(

@@ -1,6 +1,6 @@
 """The `jauge` command.
 
-Exit codes: 0 done; 1 something was refused or differs; 2 a wrong call; 75 a store is away, try again.
+Exit codes: 0 done; 1 something was refused or differs; 2 a wrong call; 75 a store is away: try again.
 Modules are imported by the commands that need them, so that short commands start fast.
 """
 
@@ -11,13 +11,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from metering.errors import JaugeError, Unavailable
+from metering.printing import assignment, print_counts, print_records, whole
 
 if TYPE_CHECKING:
     from metering.services import Services
@@ -130,6 +130,17 @@ def migrate() -> None:
     click.echo("The database is current.")
 
 
+@main.command()
+def health() -> None:
+    """Check that the stores answer, the tables are current and a worker consumes; exit with 75 if not."""
+    from metering.health import check_stores, check_worker
+
+    with services() as opened, opened.redis() as client:
+        check_stores(opened.engine, client)
+        check_worker(client, opened.settings.stream_name)
+    click.echo("ok")
+
+
 # Events
 
 
@@ -152,7 +163,7 @@ def ingest(files: tuple[Path, ...], as_json: bool) -> None:
         for path in files:
             ingest_file(opened.intake, path, summary, advance)
     counts = asdict(summary)
-    click.echo(json.dumps(counts) if as_json else ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    print_counts(counts, as_json=as_json)
     if summary.rejected or summary.conflict:
         click.echo("Refused events are in quarantine: `jauge quarantine list`.", err=True)
         sys.exit(EXIT_DIFFERS)
@@ -197,7 +208,7 @@ def quarantine_replay(numbers: tuple[int, ...], everything: bool, changes: tuple
     with services() as opened:
         answer = replay(opened.intake, opened.engine, list(numbers) if numbers else None, changed)
     counts = {name: getattr(answer, name) for name in ("accepted", "duplicate", "conflict", "rejected")}
-    click.echo(json.dumps(counts) if as_json else ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    print_counts(counts, as_json=as_json)
     sys.exit(0 if answer.is_whole else EXIT_DIFFERS)
 
 
@@ -213,13 +224,13 @@ def quarantine_replay(numbers: tuple[int, ...], everything: bool, changes: tuple
 @click.option("--reason", required=True, help="Why.")
 @click.option("--author", required=True, help="Who says so.")
 @click.option("--id", "correction_id", help="Id of the correction; makes the command safe to repeat.")
-def correct(source: str, event_id: str, quantities: tuple[str, ...], reason: str, author: str, correction_id: str | None) -> None:  # fmt: skip  # noqa: PLR0913
+def correct(
+    source: str, event_id: str, quantities: tuple[str, ...], reason: str, author: str, correction_id: str | None
+) -> None:
     """Correct quantities of the event EVENT_ID of SOURCE, by a new entry."""
     wanted = {name: whole(value) for name, value in map(assignment, quantities)}
     with services() as opened:
-        done = opened.corrections.correct(
-            source, event_id, wanted, reason=reason, author=author, id=correction_id
-        )  # fmt: skip
+        done = opened.corrections.correct(source, event_id, wanted, reason=reason, author=author, id=correction_id)
     click.echo(json.dumps({"id": done.id, "quantities": dict(done.quantities)}))
 
 
@@ -273,7 +284,16 @@ def verify(as_json: bool) -> None:
 @click.option("--where", multiple=True, metavar="GROUP=VALUE", help="Only this value of a group; may be repeated.")
 @click.option("--as-of", "as_of", help="As the ledger stood after this batch.")
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-def usage(start: str, end: str, by: str, bucket: str | None, tz: str | None, where: tuple[str, ...], as_of: str | None, form: str) -> None:  # fmt: skip  # noqa: PLR0913
+def usage(
+    start: str,
+    end: str,
+    by: str,
+    bucket: str | None,
+    tz: str | None,
+    where: tuple[str, ...],
+    as_of: str | None,
+    form: Any,
+) -> None:
     """Sum usage by period and group. Quantities are integers in base units; empty is unknown, 0 is a measurement."""
     from metering.database import transaction
     from reports.usage import GROUPS as KNOWN
@@ -419,60 +439,3 @@ def embedded_errors() -> Iterator[tuple[Any, Path]]:
         yield embedded, get_settings().data
     except embedded.EmbeddedError as error:
         raise Unavailable("embedded_failed", str(error)) from error
-
-
-# Words
-
-
-def assignment(text: str) -> tuple[str, str]:
-    """`NAME=VALUE` as a pair."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise click.UsageError(f"{text}: expected NAME=VALUE.")
-    return name.strip(), value.strip()
-
-
-def whole(text: str) -> int:
-    """A whole number."""
-    try:
-        return int(text)
-    except ValueError as error:
-        raise click.UsageError(f"{text}: expected an integer.") from error
-
-
-def print_records(records: list[dict[str, Any]], form: str, columns: list[str]) -> None:
-    """Records as a table for people, as JSON or as CSV."""
-    if form == "json":
-        click.echo(json.dumps([{name: record[name] for name in columns} for record in records], default=str))
-    elif form == "csv":
-        import csv
-
-        writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-    else:
-        _print_table(records, columns)
-
-
-def _print_table(records: list[dict[str, Any]], columns: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    if not records:
-        click.echo("Nothing to show.")
-        return
-    shown = [name for name in columns if any(record[name] is not None for record in records)]
-    table = Table(box=None, pad_edge=False)
-    for name in shown:
-        table.add_column(name, justify="right" if any(isinstance(record[name], int) for record in records) else "left")
-    for record in records:
-        table.add_row(*(_cell(record[name]) for name in shown))
-    Console(width=None if sys.stdout.isatty() else 400, soft_wrap=True).print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
-    return "" if value is None else str(value)

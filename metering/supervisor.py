@@ -33,7 +33,7 @@ POSTGRES_SETTINGS = """
 listen_addresses= unix_socket_permissions=0700 timezone=UTC log_timezone=UTC logging_collector=off max_connections=100
 shared_buffers=1GB max_wal_size=4GB checkpoint_timeout=15min fsync=on full_page_writes=on wal_compression=off
 """
-# No compression of the journal: its pages are mostly random identities, on which pglz (the build has no lz4) loses time.
+# No compression of the journal: most of it is random identities, on which pglz (the build has no lz4) loses time.
 # The unchanged process title keeps our data folder in the command line, by which the server is found.
 VALKEY_SETTINGS = """
 --port 0 --unixsocketperm 700 --appendonly yes --appendfsync everysec --maxmemory-policy noeviction

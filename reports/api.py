@@ -26,7 +26,7 @@ class UsageAnswer(msgspec.Struct):
 
 
 @get("/v1/usage", summary="Usage by period and group", tags=["usage"], sync_to_thread=True)
-def get_usage(  # noqa: PLR0913, PLR0917 - the parameters of the route, for its OpenAPI document
+def get_usage(  # noqa: PLR0913 - the parameters of the route, for its OpenAPI document
     request: Request[Any, Any, Any],
     start: Annotated[str, Parameter(description="First instant: a date or RFC 3339.")],
     end: Annotated[str, Parameter(description="Exclusive end: a date or RFC 3339.")],
@@ -76,7 +76,7 @@ def _csv(question: UsageQuestion, records: list[dict[str, Any]]) -> Response[str
     writer.writerows(records)
     return Response(
         written.getvalue(),
-        media_type="text/csv; charset=utf-8",
+        media_type="text/csv",
         headers={"Content-Disposition": 'attachment; filename="usage.csv"'},
     )
 

@@ -164,7 +164,7 @@ class Selection:
         return {name: str(value) for name, value in shown.items() if value is not None}
 
 
-class BadSelection(Exception):  # noqa: N818 - named for what it tells, as the errors of metering are
+class BadSelection(Exception):
     """Parameters that can't be read; `sentences` says each of them to the reader."""
 
     def __init__(self, sentences: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ VALUES_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class UsageQuestion:
-    """A question about usage: start inclusive, end exclusive, both aware; filters hold the values that are let through."""
+    """A question about usage: start inclusive, end exclusive, both aware; filters hold the values let through."""
 
     start: datetime
     end: datetime
@@ -164,10 +164,7 @@ def _entries(as_of: int | None) -> sa.Subquery:
         *(series.c[name] for name in GROUPS if name != "model"),
         sa.func.coalesce(series.c.model_served, series.c.model_requested).label("model"),
         *(entry.c[name] for name in (*QUANTITIES, "uncounted_requests")),
-        *(
-            sa.case((series.c.status == status, entry.c.requests)).label(f"requests_{status}")
-            for status in FAILURES
-        ),
+        *(sa.case((series.c.status == status, entry.c.requests)).label(f"requests_{status}") for status in FAILURES),
     ]
     query = sa.select(*columns).join_from(entry, series, entry.c.series == series.c.number)
     if as_of is not None:
@@ -210,8 +207,8 @@ def _bucket(moment: sa.ColumnElement[Any], question: UsageQuestion) -> sa.Column
     return sa.func.date_trunc(question.bucket, moment, question.zone.key)
 
 
-def _row(found: Mapping[str, Any], question: UsageQuestion) -> UsageRow:
-    start: datetime | None = found.get("bucket_start")
+def _row(found: sa.RowMapping, question: UsageQuestion) -> UsageRow:
+    start: datetime | None = found["bucket_start"] if question.bucket else None
     return UsageRow(
         bucket_start=start.astimezone(UTC) if start else None,
         group={name: found[name] for name in question.group_by},

@@ -16,7 +16,8 @@ import pytest
 import redis
 import sqlalchemy as sa
 import uvicorn
-from hypothesis import HealthCheck, settings as hypothesis_settings
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from metering import embedded, migrate
 from metering.catalog.tenants import add_tenant

@@ -24,7 +24,13 @@ EVENT_TYPE = "jauge.usage.v1"
 PEOPLE = ("user", "api_key", "project", "application")
 """Fields of `data` that stand for somebody, and so may not hold an internet address."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH_MAX)]
+# Patterns are part of the schema that callers read. They are checked apart (`is_name`), most of them once a series.
+Name = Annotated[
+    str, Meta(min_length=1, max_length=NAME_LENGTH_MAX, extra_json_schema={"pattern": f"^{NAME_PATTERN}$"})
+]
+NameOrPath = Annotated[
+    str, Meta(min_length=1, max_length=NAME_LENGTH_MAX, extra_json_schema={"pattern": f"^{SOURCE_PATTERN}$"})
+]
 Instant = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=0, le=QUANTITY_MAX)]
 
@@ -40,7 +46,7 @@ class UsageData(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fal
     api_key: Annotated[Name | None, Meta(description="Id of the API key; never the key itself.")] = None
     application: Annotated[Name | None, Meta(description="Product that called: an assistant, a pipeline.")] = None
     operation: Annotated[Operation, Meta(description="Kind of API.")]
-    endpoint: Annotated[Name | None, Meta(description="Path that was called.")] = None
+    endpoint: Annotated[NameOrPath | None, Meta(description="Path that was called.")] = None
     model_requested: Annotated[Name, Meta(description="Model, alias or category that was asked for.")]
     model_served: Annotated[Name | None, Meta(description="Model that answered.")] = None
     category: Annotated[Name | None, Meta(description="Category of the model.")] = None
@@ -83,7 +89,7 @@ class UsageEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
 
     specversion: Annotated[Literal["1.0"], Meta(description="Version of CloudEvents.")]
     type: Annotated[Literal["jauge.usage.v1"], Meta(description="Kind and version of the event.")]
-    source: Annotated[Name, Meta(description="Gateway that emits; with `id`, the identity.")]
+    source: Annotated[NameOrPath, Meta(description="Gateway that emits; with `id`, the identity.")]
     id: Annotated[Name, Meta(description="Unique within the source, for ever.")]
     time: Annotated[Instant, Meta(description="End of the request, RFC 3339 with an offset.")]
     datacontenttype: Annotated[Literal["application/json"] | None, Meta(description="Media type of `data`.")] = None

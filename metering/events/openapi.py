@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
-from metering.events.envelope import UsageEvent
+from metering.events.envelope import NAME_PATTERN, UsageEvent
 from metering.events.refusals import CODES
 
 _RENAMED = {
@@ -60,7 +60,9 @@ def _kind(field: dict[str, Any]) -> str:
         return "time"
     if shape["type"] == "integer":
         return f"integer, {shape['minimum']} to {shape['maximum']}"
-    return "name" if shape["type"] == "string" else str(shape["type"])
+    if shape["type"] == "string":
+        return "name" if NAME_PATTERN in shape["pattern"] else "name or path"
+    return str(shape["type"])
 
 
 def _schema(source: dict[str, Any], definitions: dict[str, Any]) -> Schema:

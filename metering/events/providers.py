@@ -37,7 +37,7 @@ class Provider(StrEnum):
     GEMINI = "gemini"
 
 
-class UnusableUsage(Exception):  # noqa: N818 - it names what is wrong with the object, as its callers say it
+class UnusableUsage(Exception):
     """A usage object that cannot be turned into quantities. It never holds a value or a name taken from the input.
 
     - `code`: `not_an_object`, `unknown_shape`, `ambiguous_shape`, `boolean`, `text`, `not_a_number`, `negative`,

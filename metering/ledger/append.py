@@ -76,7 +76,8 @@ def prepare(frame: pl.DataFrame) -> Prepared:
     fingerprints = fingerprints_of(rows)
     new = np.ones(frame.height, dtype=np.bool_)
     new[1:] = (halves[order][1:] != halves[order][:-1]).any(axis=1)
-    place, offered, first = (np.empty(frame.height, dtype=kind) for kind in (np.intp, np.int64, np.bool_))
+    place = np.empty(frame.height, dtype=np.intp)
+    offered, first = np.empty_like(fingerprints), np.empty_like(new)
     place[order], offered[order], first[order] = np.cumsum(new) - 1, fingerprints, new
     if not new.all():
         ordered, fingerprints = ordered.filter(new), fingerprints[new]

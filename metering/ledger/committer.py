@@ -14,6 +14,7 @@ import polars as pl
 
 from metering.errors import JaugeError, Unavailable
 from metering.ledger.append import Ledger, Outcome, Prepared, prepare
+from metering.metrics import BATCH_ROWS, BATCH_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +109,14 @@ class GroupCommitter:
         while (ready := self._ready.get()) is not None:
             group, prepared = ready
             try:
-                outcomes = self._ledger.write(prepared)
+                with BATCH_SECONDS.time():
+                    outcomes = self._ledger.write(prepared)
             except JaugeError as error:
                 _fail(group, error)
             except Exception as error:
                 self._write_alone(group, error)
             else:
+                BATCH_ROWS.observe(len(outcomes))
                 _answer(group, outcomes)
 
     def _write_alone(self, group: list[Submission], error: Exception) -> None:

@@ -88,7 +88,7 @@ class Corrections:
         self._engine = engine
         self._ledger = ledger
 
-    def correct(  # noqa: PLR0913 - one argument a thing to say
+    def correct(
         self, source: str, event_id: str, quantities: Mapping[str, int], *,
         reason: str, author: str, id: str | None = None,  # noqa: A002 - the name it has over HTTP
     ) -> Correction:  # fmt: skip

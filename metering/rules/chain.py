@@ -32,10 +32,10 @@ def rows_digest(series: Iterable[tuple[int, bytes]], rows: Iterable[bytes]) -> b
     return digest.digest()
 
 
-def link(  # noqa: PLR0913, PLR0917 - a header in the order it is hashed
+def link(
     previous: bytes, seq: int, recorded_at_us: int, row_count: int, sums: Sequence[int | None], digest: bytes
 ) -> bytes:
-    """SHA-256 of the previous link and a batch's header: number, time (µs since 1970, UTC), rows, sums, their digest."""
+    """SHA-256 of the previous link and a batch's header: number, time (µs since 1970), rows, sums, digest."""
     written = ",".join("" if value is None else str(value) for value in sums)
     header = f"jauge-batch-1\n{seq}\n{recorded_at_us}\n{row_count}\n{written}\n{digest.hex()}\n"
     return hashlib.sha256(previous + header.encode()).digest()

@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from metering.database import transaction
 from metering.events.decoding import decode
@@ -136,4 +137,3 @@ def test_thousands_of_distinct_series_in_one_call_are_taken(services, make_event
     answer = services.intake.take(decode(json.dumps(events).encode(), "json", 10_000), "http")
     assert (answer.accepted, answer.rejected) == (2_998, 2)
     assert [answer.events[index].code for index in (7, 8)] == ["unknown_tenant", "personal_identifier"]
-

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metering.catalog.tenants import add_tenant
 from metering.errors import Unprocessable
@@ -36,7 +37,10 @@ def test_an_address_is_not_kept(make_event) -> None:
     assert salvage(json.dumps(make_event(user="192.0.2.7")).encode())["data"]["user"] == WITHHELD
 
 
-@given(st.binary(max_size=200) | st.recursive(st.none() | st.text() | st.floats(), st.lists).map(json.dumps).map(str.encode))
+@given(
+    st.binary(max_size=200)
+    | st.recursive(st.none() | st.text() | st.floats(), st.lists).map(json.dumps).map(str.encode)
+)
 def test_nothing_is_kept_of_what_is_no_event(piece: bytes) -> None:
     assert salvage(piece) is None
 

@@ -91,7 +91,7 @@ REFUSED: list[tuple[str, str | None, Callable[[Event], bytes]]] = [
     ("fractional_quantity", "data.output_tokens", with_data(output_tokens=20.0)),
     ("quantity_too_large", "data.bytes_in", with_data(bytes_in=2**53)),
     ("quantity_too_large", "data.bytes_in", with_data(bytes_in=2**64)),
-    ("out_of_range", "data.bytes_in", written(b": 100", b": 100, \"bytes_in\": " + b"9" * 5_000)),
+    ("out_of_range", "data.bytes_in", written(b": 100", b': 100, "bytes_in": ' + b"9" * 5_000)),
     ("out_of_range", "data.input_tokens", written(b": 100", b": 1e999")),
     ("out_of_range", "data.http_status", with_data(http_status=600)),
     ("invalid_time", "time", changed(time="yesterday")),

@@ -13,7 +13,7 @@ from metering import embedded
 from metering.app import create_app
 from metering.database import engine_for
 from metering.identity import add_token
-from metering.services import open_services
+from metering.services import Services, open_services
 from metering.settings import Settings
 
 
@@ -39,3 +39,10 @@ def standing(servers: embedded.Servers, template: str) -> Iterator[TestClient[Li
         token = add_token(services.engine, "operator", "operator")
         with client_with(create_app(services), token) as client:
             yield client
+
+
+@pytest.fixture
+def operator(services: Services) -> Iterator[TestClient[Litestar]]:
+    """An operator's client of an empty ledger."""
+    with client_with(create_app(services), add_token(services.engine, "operator", "operator")) as client:
+        yield client

@@ -28,7 +28,10 @@ FORMS: dict[str, tuple[str, Callable[[list[dict[str, Any]]], bytes]]] = {
     "array without a type": ("", lambda events: json.dumps(events).encode()),
     "batch": ("application/cloudevents-batch+json; charset=utf-8", lambda events: json.dumps(events).encode()),
     "lines": ("application/x-ndjson", lambda events: b"\n".join(json.dumps(event).encode() for event in events)),
-    "lines of Windows": ("application/jsonl", lambda events: b"".join(json.dumps(e).encode() + b"\r\n\n" for e in events)),
+    "lines of Windows": (
+        "application/jsonl",
+        lambda events: b"".join(json.dumps(e).encode() + b"\r\n\n" for e in events),
+    ),
 }
 ENCODINGS: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.compress, "zstd": zstandard.compress}
 
@@ -48,7 +51,9 @@ def test_every_form_and_compression_is_read(api, services, make_event) -> None:
         for content_type, write in FORMS.values():
             for encoding, compress in ENCODINGS.items():
                 events = [make_event(), make_event()]
-                answer = client.post("/v1/events", content=compress(write(events)), headers=headers(content_type, encoding))
+                answer = client.post(
+                    "/v1/events", content=compress(write(events)), headers=headers(content_type, encoding)
+                )
                 assert (answer.status_code, answer.json()["accepted"]) == (200, 2), answer.text
                 sent += 2
         single = client.post("/v1/events", json=make_event(), headers=headers("application/cloudevents+json"))
@@ -108,7 +113,9 @@ def test_the_same_identity_with_any_other_payload_is_a_conflict(api, services, m
 
 def test_another_notation_of_the_same_payload_is_a_duplicate(api, make_event) -> None:
     event = make_event(id="same", time="2026-10-05T08:00:10Z", started_at="2026-10-05T08:00:00Z")
-    other = make_event(id="same", time="2026-10-05T10:00:10.000+02:00", started_at="2026-10-05T04:00:00-04:00", requests=1)
+    other = make_event(
+        id="same", time="2026-10-05T10:00:10.000+02:00", started_at="2026-10-05T04:00:00-04:00", requests=1
+    )
     with api.client() as client:
         client.post("/v1/events", json=event)
         assert client.post("/v1/events", json=other).json()["duplicate"] == 1
@@ -145,10 +152,17 @@ def test_a_call_beyond_a_limit_is_refused_whole(api, services, make_event) -> No
         (headers(), b"[" * 100_000, 400, "malformed_json", None),
     ],
 )  # fmt: skip
-def test_a_call_that_cannot_be_read_is_a_problem_without_its_words(sent, body, status, code, field, standing) -> None:
+def test_a_call_that_cannot_be_read_is_a_problem_without_its_words(  # noqa: PLR0917
+    sent, body, status, code, field, standing
+) -> None:
     answer = standing.post("/v1/events", content=body, headers=sent)
     problem = answer.json()
-    assert (answer.status_code, problem["status"], problem["code"], problem.get("field")) == (status, status, code, field)
+    assert (answer.status_code, problem["status"], problem["code"], problem.get("field")) == (
+        status,
+        status,
+        code,
+        field,
+    )
     assert problem["type"] == f"urn:jauge:error:{code}"
     assert answer.headers["content-type"] == "application/problem+json"
     assert problem["request_id"] == answer.headers["x-request-id"]

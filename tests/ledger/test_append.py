@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from metering.database import engine_for
 from metering.ledger import series as series_module
@@ -55,7 +56,8 @@ def test_the_same_identity_with_anything_else_is_a_conflict_and_changes_nothing(
     book.registry.numbers([a_series(status="error")])
     assert book.append(a_row("a", input_tokens=5)) == [ACCEPTED]
     before = stored_cells(book.engine, "dinum")
-    assert book.append(a_row("a", input_tokens=5, **{"ended_at": NOON + timedelta(seconds=1), **change})) == [CONFLICT]
+    same = {"input_tokens": 5, "ended_at": NOON + timedelta(seconds=1)}
+    assert book.append(a_row("a", **{**same, **change})) == [CONFLICT]
     assert book.append(a_row("a", input_tokens=5)) == [DUPLICATE]
     assert stored_cells(book.engine, "dinum") == before
     assert (book.verify().clean, book.verify().batches) == (True, 1)
@@ -251,7 +253,7 @@ def run_threads(works) -> None:
     def guarded(work) -> None:
         try:
             work()
-        except BaseException as fault:  # noqa: BLE001 - raised below
+        except BaseException as fault:
             faults.append(fault)
 
     threads = [threading.Thread(target=guarded, args=(work,)) for work in works]

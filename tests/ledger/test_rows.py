@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metering.database import raw
 from metering.ledger.rows import (
@@ -14,8 +15,8 @@ from metering.ledger.rows import (
     ENTRY_COLUMNS,
     FRAME_SCHEMA,
     INSTANT,
-    SERIES_OFFSET,
     encode_rows,
+    fingerprints_of,
     row_prefix,
 )
 from metering.rules.quantities import QUANTITIES
@@ -35,7 +36,7 @@ rows = st.fixed_dictionaries(
         "ended_at": instants,
         "first_token_at": st.none() | instants,
         "queue_ms": counts,
-        **{name: counts for name in QUANTITIES},
+        **dict.fromkeys(QUANTITIES, counts),
         "attempt": counts,
         "kind": st.sampled_from([0, 1, 2]),
         "uncounted_requests": st.sampled_from([-1, 0, 1, 2**15 - 1, -(2**15)]),
@@ -91,10 +92,14 @@ def test_an_empty_frame_has_no_rows():
 
 def test_the_series_stands_where_the_verifier_reads_it():
     (row,) = encode_rows(a_frame([a_row(series=0x01020304)]))
-    assert (row_prefix(9) + row)[SERIES_OFFSET : SERIES_OFFSET + 4] == b"\x01\x02\x03\x04"
+    assert row[24:28] == b"\x01\x02\x03\x04"
 
 
 def test_times_keep_their_microseconds():
     assert FRAME_SCHEMA["occurred_at"] == INSTANT
     instant = datetime(2026, 10, 25, 0, 59, 59, 999_999, tzinfo=UTC)
     assert a_frame([a_row(occurred_at=instant)])["occurred_at"].to_list() == [instant]
+
+
+def test_known_fingerprints():
+    assert fingerprints_of([b"", b"row"]).tolist() == [3244421341483603138, -2734084670436536211]

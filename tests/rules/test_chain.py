@@ -5,16 +5,11 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.rules.chain import GENESIS, canonical_series, fingerprint_of, identity_of, link, rows_digest
+from metering.rules.chain import GENESIS, canonical_series, identity_of, link, rows_digest
 
 
 def test_known_identity():
     assert identity_of("gateway", "event-1").hex() == "61423ddccf4478e7c35b4e32f887cb2f"
-
-
-def test_known_fingerprint():
-    assert fingerprint_of(b"") == -1970711489451281740
-    assert fingerprint_of(b"row") == 6322326236435419995
 
 
 def test_known_series():
