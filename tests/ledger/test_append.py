@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import multiprocessing
 import random
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +20,7 @@ from metering.rules.periods import month_bounds
 from metering.rules.quantities import QUANTITIES, QUANTITY_MAX
 from tests.ledger.conftest import Book, open_book
 from tests.ledger.frames import NOON, Row, a_frame, a_row, a_series, expected_cells, stored_cells
+from tests.threads import run_threads
 
 ACCEPTED, DUPLICATE, CONFLICT = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.CONFLICT
 
@@ -244,26 +244,6 @@ def test_threads_that_register_the_same_series_agree(book):
     run_threads([lambda seed=seed: register(seed) for seed in range(6)])
     assert all(one == found[0] for one in found)
     assert len(set(found[0].values())) == 300
-
-
-def run_threads(works) -> None:
-    """Run each in a thread; the first fault of any is raised here."""
-    faults: list[BaseException] = []
-
-    def guarded(work) -> None:
-        try:
-            work()
-        except BaseException as fault:
-            faults.append(fault)
-
-    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-        assert not thread.is_alive()
-    if faults:
-        raise faults[0]
 
 
 MONTHS = [NOON + timedelta(days=31 * month) for month in range(6)]

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.errors import Conflict, JaugeError, NotFound, Unprocessable
+from metering.ledger import rollups
 from metering.rules.periods import day_bounds
 from metering.rules.quantities import QUANTITIES, QUANTITY_MAX, subset_violation
 from reports.usage import UsageQuestion, read_usage
 from tests.ledger.conftest import Book
 from tests.ledger.frames import NOON, a_row, a_series, stored_cells
-from tests.ledger.test_append import run_threads
+from tests.threads import run_threads
 
 WHY = {"reason": "provider's invoice", "author": "operator"}
 
@@ -226,7 +227,6 @@ def test_usage_as_of_a_batch_is_what_it_was_then(book):
 
 def test_a_correction_that_fails_half_way_leaves_nothing(book, monkeypatch):
     book.append(a_row("a"))
-    from metering.ledger import rollups
 
     def fail(*_: object) -> None:
         raise sa.exc.InvalidRequestError

@@ -15,7 +15,7 @@ from metering.rules.chain import GENESIS, identity_of, link
 from metering.settings import get_settings
 from tests.ledger.conftest import Book
 from tests.ledger.frames import NOON, a_row, a_series
-from tests.ledger.test_append import run_threads
+from tests.threads import run_threads
 
 ROWS = 4
 BATCHES = 4

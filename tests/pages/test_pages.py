@@ -1,4 +1,4 @@
-"""What the page shows for a selection and an answer, without a browser: pure, then over HTTP, then over a real ledger."""
+"""What the page shows for a selection and an answer, without a browser: pure, over HTTP, over a real ledger."""
 
 import re
 from datetime import UTC, date, datetime
@@ -143,7 +143,7 @@ def test_figures_of_the_period_add_up_and_unknown_is_not_zero() -> None:
         ("1", "requête"),
         ("2", "requêtes"),
     ]
-    assert shown[-1].note == "1 en erreur, 0 interrompues, 1 refusées"
+    assert shown[-1].note == f"erreurs{FIXED}: 1 · interruptions{FIXED}: 0 · refus{FIXED}: 1"
 
 
 def test_the_finding_names_the_leader_and_the_highest_bar() -> None:
