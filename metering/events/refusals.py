@@ -27,7 +27,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "unsupported_specversion": "Only CloudEvents 1.0 is read.",
         "unsupported_type": "This type of event is not read.",
         "unknown_value": "The value is not one of the list.",
-        "invalid_name": "A name is 1 to 128 letters, digits and . _ : / + ~ = -, and begins with a letter or digit; a path, with /.",
+        "invalid_name": "A name is up to 128 letters, digits and . _ : / + ~ = -; a letter, a digit or / is first.",
         "personal_identifier": "A name is opaque: an internet address is not accepted.",
         "negative_quantity": "A quantity can't be negative.",
         "fractional_quantity": "A quantity is an integer in its base unit.",

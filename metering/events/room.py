@@ -8,7 +8,7 @@ from metering.errors import Unavailable
 
 
 class Room:
-    """A number of bytes that threads share. The last to come may take more than is left, so none is refused for ever."""
+    """A number of bytes that threads share. The last to come may take more than is left: none is refused for ever."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max

@@ -73,10 +73,6 @@ class StreamConsumer:
             except redis.RedisError as error:
                 log.warning("stream_unavailable", error=type(error).__name__)
                 stop.wait(BACK_OFF_S)
-            except Exception as error:
-                bare = RuntimeError(type(error).__name__)  # messages of drivers can quote values
-                log.error("fault", error=type(error).__name__, exc_info=bare.with_traceback(error.__traceback__))
-                stop.wait(BACK_OFF_S)
 
     def _join_group(self) -> None:
         with contextlib.suppress(redis.ResponseError):  # it exists
@@ -102,6 +98,20 @@ class StreamConsumer:
             yield from found.values() if isinstance(found, dict) else (stream[1] for stream in found or [])
 
     def _write(self, entries: Entries) -> None:
+        """Write the events of some entries; one with a fault stays behind alone."""
+        try:
+            self._write_together(entries)
+        except (Unavailable, redis.RedisError):
+            raise
+        except Exception as error:
+            if len(entries) == 1:
+                bare = RuntimeError(type(error).__name__)  # messages of drivers can quote values
+                log.error("fault", error=type(error).__name__, exc_info=bare.with_traceback(error.__traceback__))
+                return
+            for entry in entries:
+                self._write([entry])
+
+    def _write_together(self, entries: Entries) -> None:
         """Write the events of some entries; acknowledge and delete those written, whatever befalls the rest."""
         done: list[bytes] = []
 

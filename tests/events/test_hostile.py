@@ -26,7 +26,7 @@ SECRET = "sk-Zx81Qv-4fJ8"
 MARKER = "Zx81Qv"
 
 FIELDS = [*UsageEvent.__struct_fields__, *UsageData.__struct_fields__, "prompt", "messages", "meta", "a"]
-scalars = st.sampled_from([SENTENCE, f"2026-10-05T08:00:00Z{MARKER}", 5, -1, 1.5, True, None, "ok", "dinum", 10**30])
+scalars = st.sampled_from([SENTENCE, f"2026-10-05T08:00:00Z {MARKER}", 5, -1, 1.5, True, None, "ok", "dinum", 10**30])
 keys = st.sampled_from([*FIELDS, SENTENCE, SECRET, f"` - at `$.{MARKER}", f"x` - at `$.data.{MARKER}`", f"{MARKER}\0"])
 documents = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=6))
 

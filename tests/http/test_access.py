@@ -28,12 +28,12 @@ def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-def test_a_caller_without_a_valid_token_is_unauthorized_everywhere(standing) -> None:
+def test_a_caller_without_a_valid_token_is_unauthorized_everywhere(services) -> None:
     refused = [
         {}, {"Authorization": "Bearer words"}, {"Authorization": "Bearer"}, {"Authorization": "words"},
         {"Authorization": "Basic words"}, {"Authorization": "Digest words"}, basic("", "words"), basic("words", ""),
     ]  # fmt: skip
-    with client_with(standing.app) as client:
+    with client_with(create_app(services)) as client:
         for method, path in [("POST", "/v1/events"), *OPERATOR_ROUTES]:
             for headers in refused:
                 answer = client.request(method, path, headers=headers, content=b"{}" if method == "POST" else None)
@@ -113,7 +113,7 @@ def test_reading_can_be_opened_and_nothing_else(services) -> None:
         ("GET", f"/v1/quarantine?after={10**20}", 400, "invalid_request", "after"),
     ],
 )
-def test_a_request_against_a_rule_is_a_problem_that_names_the_field_only(  # noqa: PLR0917
+def test_a_request_against_a_rule_is_a_problem_that_names_the_field_only(
     method, path, status, code, field, standing
 ) -> None:
     answer = standing.request(method, path)

@@ -152,9 +152,7 @@ def test_a_call_beyond_a_limit_is_refused_whole(api, services, make_event) -> No
         (headers(), b"[" * 100_000, 400, "malformed_json", None),
     ],
 )  # fmt: skip
-def test_a_call_that_cannot_be_read_is_a_problem_without_its_words(  # noqa: PLR0917
-    sent, body, status, code, field, standing
-) -> None:
+def test_a_call_that_cannot_be_read_is_a_problem_without_its_words(sent, body, status, code, field, standing) -> None:
     answer = standing.post("/v1/events", content=body, headers=sent)
     problem = answer.json()
     assert (answer.status_code, problem["status"], problem["code"], problem.get("field")) == (

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: accessible, in both themes and languages, without scripts, and with nobody else's help."""
+"""The page in a real Chromium: accessible, in both themes and languages, without scripts, asking nobody else."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
