@@ -1,12 +1,14 @@
 """The one way in: events from HTTP, stream or file are checked, written, and answered one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
+import polars as pl
 import sqlalchemy as sa
 
 from metering.catalog.tenants import TenantDirectory
@@ -16,11 +18,15 @@ from metering.events.decoding import Decoded, decode_one
 from metering.events.envelope import UsageEvent
 from metering.events.quarantine import Channel, Quarantined
 from metering.events.refusals import Refusal
-from metering.events.validation import check_event, check_series, series_of, to_frame
+from metering.events.validation import check_event, check_series, series_fields, suspects, to_entries
 from metering.ledger.append import Outcome
 from metering.ledger.committer import GroupCommitter
+from metering.ledger.rows import FRAME_SCHEMA
 from metering.ledger.series import Series, SeriesRegistry
 from metering.metrics import EVENTS
+
+TENANT = Series._fields.index("tenant")
+UNKNOWN_TENANT = Refusal("unknown_tenant", "data.tenant", "a registered administration")
 
 
 class EventResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,66 +81,67 @@ class Intake:
 
     def begin(self, decoded: Decoded, channel: Channel) -> Pending:
         """Check events and queue the good ones; `finish` waits for them. Raises: Unavailable."""
-        now = datetime.now(UTC)
-        refused: dict[int, tuple[Refusal, bytes]] = {}
-        offered: list[int] = []
-        for index, item in enumerate(decoded):
-            if isinstance(item, tuple):
-                refused[index] = item
-            elif (refusal := check_event(item, now)) is not None:
-                refused[index] = (refusal, msgspec.json.encode(item))
-            else:
-                offered.append(index)
-        series = [series_of(_event(decoded, index)) for index in offered]
-        bad = self._bad_series(series)
-        if bad:
-            for index, one in zip(offered, series, strict=True):
-                if one in bad:
-                    refused[index] = (bad[one], msgspec.json.encode(decoded[index]))
+        refused = {index: item for index, item in enumerate(decoded) if isinstance(item, tuple)}
+        offered = [index for index in range(len(decoded)) if index not in refused]
+        events = [item for item in decoded if not isinstance(item, tuple)]
+        entries = to_entries(events)
+        fields = list(map(series_fields, events))
+        tenants = self._tenants.numbers({one[TENANT] for one in fields})
+        numbers, bad = self._numbers(fields, tenants)
+        for at, refusal in (bad | _broken(events, entries)).items():
+            refused[offered[at]] = (refusal, msgspec.json.encode(events[at]))
+        entries = entries.with_columns(
+            series=pl.Series(numbers, dtype=pl.Int32),
+            tenant=pl.Series([tenants.get(one[TENANT]) for one in fields], dtype=pl.Int32),
+        ).select(*FRAME_SCHEMA)
+        if refused:
+            entries = entries.filter([index not in refused for index in offered])
             offered = [index for index in offered if index not in refused]
-            series = [one for one in series if one not in bad]
-        return Pending(decoded, refused, self._submit(decoded, offered, series), offered, channel)
+        return Pending(decoded, refused, self._committer.submit(entries) if offered else None, offered, channel)
 
     def finish(self, pending: Pending) -> IntakeAnswer:
         """Wait for the ledger, keep what was refused, and answer. Raises: Unavailable."""
         outcomes = pending.written.result() if pending.written is not None else []
         refused = dict(pending.refused)
+        results: list[EventResult] = []
         for index, outcome in zip(pending.offered, outcomes, strict=True):
             if outcome is Outcome.CONFLICT:
                 refused[index] = (Refusal("conflict", "id"), msgspec.json.encode(pending.decoded[index]))
-        quarantine.keep(self._engine, (refused[index] for index in sorted(refused)), pending.channel)
-        status = dict(zip(pending.offered, outcomes, strict=True))
-        results = [
-            EventResult(index, status[index].value)
-            if index not in refused
-            else _refused_result(index, refused[index][0])
-            for index in range(len(pending.decoded))
-        ]
+            else:
+                results.append(EventResult(index, "accepted" if outcome is Outcome.ACCEPTED else "duplicate"))
+        if refused:
+            quarantine.keep(self._engine, (refused[index] for index in sorted(refused)), pending.channel)
+            results += [_refused_result(index, refusal) for index, (refusal, _piece) in refused.items()]
+            results.sort(key=attrgetter("index"))
         return _answer(results, pending.channel)
 
-    def _bad_series(self, series: Sequence[Series]) -> dict[Series, Refusal]:
-        """Series that break a rule; one that has a number broke none when it got it."""
-        unseen = [one for one in dict.fromkeys(series) if self._series.remembered(one) is None]
-        if not unseen:
-            return {}
-        bad = {one: refusal for one in unseen if (refusal := check_series(one)) is not None}
-        known = self._tenants.numbers(one.tenant for one in unseen if one not in bad)
-        for one in unseen:
-            if one not in bad and one.tenant not in known:
-                bad[one] = Refusal("unknown_tenant", "data.tenant", "a registered administration")
-        return bad
+    def _numbers(
+        self, fields: list[tuple[Any, ...]], tenants: Mapping[str, int]
+    ) -> tuple[list[int | None], dict[int, Refusal]]:
+        """Number of every event's series, and why an event has none, by place.
 
-    def _submit(self, decoded: Decoded, offered: list[int], series: list[Series]) -> "Future[list[Outcome]] | None":
-        if not offered:
-            return None
-        numbers = self._series.numbers(series)
-        tenants = self._tenants.numbers({one.tenant for one in numbers})
-        frame = to_frame(
-            [_event(decoded, index) for index in offered],
-            [numbers[one] for one in series],
-            [tenants[one.tenant] for one in series],
-        )
-        return self._committer.submit(frame)
+        A series that has a number kept the rules when it got it, so only new ones are checked.
+        """
+        numbers = self._series.remembered(fields)
+        if None not in numbers:
+            return numbers, {}
+        bad: dict[tuple[Any, ...], Refusal] = {}
+        good: list[Series] = []
+        for one in map(Series._make, dict.fromkeys(fields)):
+            refusal = check_series(one) or (None if one.tenant in tenants else UNKNOWN_TENANT)
+            if refusal is None:
+                good.append(one)
+            else:
+                bad[one] = refusal
+        found: Mapping[Any, int] = self._series.numbers(good)
+        return list(map(found.get, fields)), {at: bad[one] for at, one in enumerate(fields) if one in bad}
+
+
+def _broken(events: Sequence[UsageEvent], entries: pl.DataFrame) -> dict[int, Refusal]:
+    """Why an event is refused, by place."""
+    now = datetime.now(UTC)
+    checked = ((at, check_event(events[at], now)) for at in suspects(entries, now))
+    return {at: refusal for at, refusal in checked if refusal is not None}
 
 
 def replay(intake: Intake, engine: sa.Engine, numbers: Sequence[int] | None, changes: dict[str, str]) -> IntakeAnswer:
@@ -186,12 +193,6 @@ def _changed(event: dict[str, Any], values: dict[str, object]) -> dict[str, Any]
         parent, _, name = path.rpartition(".")
         (changed["data"] if parent else changed)[name] = value
     return changed
-
-
-def _event(decoded: Decoded, index: int) -> UsageEvent:
-    event = decoded[index]
-    assert isinstance(event, UsageEvent)
-    return event
 
 
 def _refused_result(index: int, refusal: Refusal) -> EventResult:

@@ -50,7 +50,6 @@ COPY_NULL = struct.pack(">i", -1)
 
 _TEXTS = tuple(name for name, kind in FRAME_SCHEMA.items() if kind == pl.String())
 _FIXED = tuple(name for name in FRAME_SCHEMA if name not in _TEXTS)
-_REQUIRED = frozenset(column.name for column in ledger_entry.columns if not column.nullable)
 _POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01 in microseconds since 1970
 _length = struct.Struct(">i").pack
 
@@ -84,32 +83,38 @@ def encode_rows(frame: pl.DataFrame) -> list[bytes]:
 
     Columns of a fixed width are laid out together for all rows that are null in the same places.
     """
-    columns = {name: _big_endian(frame[name]) for name in _FIXED}
-    nullable = [name for name in _FIXED if name not in _REQUIRED]
+    nulls = {name: frame[name].null_count() for name in FRAME_SCHEMA}
+    columns = {name: _big_endian(frame[name]) for name in _FIXED if nulls[name] < frame.height}
+    sometimes = [name for name in columns if nulls[name]]
     patterns = np.zeros(frame.height, dtype=np.int64)
-    for place, name in enumerate(nullable):
+    for place, name in enumerate(sometimes):
         patterns |= frame[name].is_null().to_numpy().astype(np.int64) << place
     heads = [b""] * frame.height
-    for pattern in np.unique(patterns):
-        absent = {name for place, name in enumerate(nullable) if int(pattern) >> place & 1}
+    for pattern in np.unique(patterns).tolist():
+        present = {name: column for name, column in columns.items() if name not in sometimes}
+        present |= {name: columns[name] for place, name in enumerate(sometimes) if not pattern >> place & 1}
         where = np.flatnonzero(patterns == pattern)
-        for row, head in zip(where.tolist(), _layout(columns, absent, where), strict=True):
-            heads[row] = head
-    return [head + tail for head, tail in zip(heads, _text_tails(frame), strict=True)]
+        laid = _laid_out(present, where)
+        if len(where) == frame.height:
+            heads = laid
+        else:
+            for row, head in zip(where.tolist(), laid, strict=True):
+                heads[row] = head
+    return list(map(bytes.__add__, heads, _text_tails(frame, nulls)))
 
 
-def _layout(columns: dict[str, npt.NDArray[np.void]], absent: set[str], where: npt.NDArray[np.intp]) -> list[bytes]:
-    """Heads of the rows at `where`, which lack the columns of `absent`."""
+def _laid_out(present: dict[str, npt.NDArray[np.void]], where: npt.NDArray[np.intp]) -> list[bytes]:
+    """Heads of the rows at `where`, which have the columns that are present and no other."""
     fields: list[tuple[str, str | np.dtype[np.void]]] = []
     for name in _FIXED:
         fields.append((f"{name} length", ">i4"))
-        if name not in absent:
-            fields.append((name, columns[name].dtype))
+        if name in present:
+            fields.append((name, present[name].dtype))
     laid = np.empty(len(where), dtype=fields)
     for name in _FIXED:
-        laid[f"{name} length"] = -1 if name in absent else columns[name].dtype.itemsize
-        if name not in absent:
-            laid[name] = columns[name][where]
+        laid[f"{name} length"] = present[name].dtype.itemsize if name in present else -1
+        if name in present:
+            laid[name] = present[name][where]
     width = laid.dtype.itemsize
     blob = laid.tobytes()
     return [blob[start : start + width] for start in range(0, len(blob), width)]
@@ -118,8 +123,6 @@ def _layout(columns: dict[str, npt.NDArray[np.void]], absent: set[str], where: n
 def _big_endian(column: pl.Series) -> npt.NDArray[np.void]:
     kind = FRAME_SCHEMA[column.name]
     if kind == pl.Binary():
-        if column.null_count() == len(column):
-            return np.zeros(len(column), dtype="V16")
         return np.frombuffer(b"".join(column.fill_null(bytes(16)).to_list()), dtype="V16")
     values = column.to_physical().fill_null(0).to_numpy()
     if kind == INSTANT:
@@ -127,16 +130,18 @@ def _big_endian(column: pl.Series) -> npt.NDArray[np.void]:
     return values.astype(values.dtype.newbyteorder(">"))
 
 
-def _text_tails(frame: pl.DataFrame) -> list[bytes]:
+def _text_tails(frame: pl.DataFrame, nulls: dict[str, int]) -> list[bytes]:
     """Text columns of every row: the event's id, then the links and reasons, which are mostly null."""
     first, *others = _TEXTS
+    absent = b""
     tails = [_length(len(text)) + text for text in map(str.encode, frame[first].to_list())]
     for name in others:
-        if frame[name].null_count() == frame.height:
-            tails = [tail + COPY_NULL for tail in tails]
+        if nulls[name] == frame.height:
+            absent += COPY_NULL
         else:
-            tails = [tail + _text(value) for tail, value in zip(tails, frame[name].to_list(), strict=True)]
-    return tails
+            tails = [tail + absent + _text(value) for tail, value in zip(tails, frame[name].to_list(), strict=True)]
+            absent = b""
+    return [tail + absent for tail in tails]
 
 
 def _text(value: str | None) -> bytes:

@@ -55,9 +55,9 @@ class SeriesRegistry:
         self._numbers: dict[tuple[object, ...], int] = {}
         self._series: dict[int, Series] = {}
 
-    def remembered(self, fields: tuple[object, ...]) -> int | None:
-        """Number of a series met before by this process."""
-        return self._numbers.get(fields)
+    def remembered(self, wanted: Iterable[tuple[object, ...]]) -> list[int | None]:
+        """Number of each series, by its attributes; None for one that this process hasn't met."""
+        return list(map(self._numbers.get, wanted))
 
     def numbers(self, wanted: Iterable[Series]) -> dict[Series, int]:
         """Number of every series, giving new ones a number. Raises: Unavailable."""
