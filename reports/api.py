@@ -42,19 +42,20 @@ def get_usage(  # noqa: PLR0913 - the parameters of the route, for its OpenAPI d
     as_of: Annotated[str | None, Parameter(description="As the ledger stood after this batch.")] = None,
     format: Annotated[str, Parameter(description="json or csv.", pattern="^(json|csv)$")] = "json",  # noqa: A002
     limit: Annotated[int, Parameter(ge=1, le=10_000, description="Rows a page.")] = 1_000,
-    cursor: Annotated[int, Parameter(ge=0, description="next_cursor of the page before.")] = 0,
+    cursor: Annotated[int, Parameter(ge=0, le=2**53, description="next_cursor of the page before.")] = 0,
 ) -> Response[UsageAnswer] | Response[str]:
     given = {
         "start": start, "end": end, "bucket": bucket, "tz": tz, "group_by": group_by, "as_of": as_of, "tenant": tenant,
         "project": project, "user": user, "api_key": api_key, "model": model, "operation": operation,
     }  # fmt: skip
     question = parse_question(given)
+    whole = format == "csv"
     with transaction(request.app.state.engine, snapshot=True) as connection:
         batch = last_batch(connection)
-        records = [to_record(row, question) for row in read_usage(connection, question)]
-    if format == "csv":
+        rows = read_usage(connection, question, offset=0 if whole else cursor, limit=None if whole else limit + 1)
+    records = [to_record(row, question) for row in rows]
+    if whole:
         return _csv(question, records)
-    page = records[cursor : cursor + limit]
     return Response(
         UsageAnswer(
             start=question.start.astimezone(question.zone).isoformat(),
@@ -63,8 +64,8 @@ def get_usage(  # noqa: PLR0913 - the parameters of the route, for its OpenAPI d
             bucket=question.bucket,
             group_by=question.group_by,
             as_of=question.as_of if question.as_of is not None else batch[0] if batch else 0,
-            items=page,
-            next_cursor=cursor + limit if cursor + limit < len(records) else None,
+            items=records[:limit],
+            next_cursor=cursor + limit if len(records) > limit else None,
         )
     )
 

@@ -79,15 +79,16 @@ def parse_question(params: Mapping[str, str | Sequence[str] | None]) -> UsageQue
     if bucket == "hour" and end - start > timedelta(hours=HOURS_MAX):
         raise Unprocessable("period_too_long", "Too long to be cut in hours.", field="end", expected="at most 400 days")
     group_by = tuple(dict.fromkeys(name for value in _many(params, "group_by") for name in value.split(",") if name))
-    if unknown := [name for name in group_by if name not in GROUPS]:
-        assert unknown
+    if not set(group_by) <= set(GROUPS):
         raise Unprocessable("unknown_value", "Not a group.", field="group_by", expected=", ".join(GROUPS))
     filters = {name: values for name in GROUPS if (values := tuple(filter(None, _many(params, name))))}
     return UsageQuestion(start, end, bucket, zone, group_by, filters, _whole(params, "as_of"))  # type: ignore[arg-type]
 
 
-def read_usage(connection: sa.Connection, question: UsageQuestion) -> list[UsageRow]:
-    """Rows in the order of buckets, then groups (unknown last)."""
+def read_usage(
+    connection: sa.Connection, question: UsageQuestion, *, offset: int = 0, limit: int | None = None
+) -> list[UsageRow]:
+    """Rows in the order of buckets, then groups (unknown last): all, or `limit` of them after the first `offset`."""
     source, moment = _source(question)
     columns = source.c
     bucket = _bucket(moment, question) if question.bucket else None
@@ -105,7 +106,8 @@ def read_usage(connection: sa.Connection, question: UsageQuestion) -> list[Usage
         query = query.group_by(*ordering).order_by(*(one.asc().nulls_last() for one in ordering))
     else:
         query = query.having(sa.func.count() > 0)
-    return [_row(found._mapping, question) for found in connection.execute(query)]
+    found = connection.execute(query.offset(offset).limit(limit))
+    return [_row(row._mapping, question) for row in found]
 
 
 def last_batch(connection: sa.Connection) -> tuple[int, datetime] | None:
