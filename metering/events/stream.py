@@ -28,8 +28,10 @@ ENTRIES_PER_READ = 200
 ENTRY_BYTES_MAX = 1024 * 1024
 """Bytes of one entry, decompressed; with `ENTRIES_PER_READ` it bounds the memory of a read to 200 MiB."""
 READ_WAIT_MS = 1000
-ENTRIES_AHEAD = 50
-"""Entries that are checked while the ledger writes those before."""
+CALL_EVENTS = 2_000
+"""Events of how many entries go to the ledger together: most entries hold one, and a call has a cost of its own."""
+CALLS_AHEAD = 3
+"""Calls that are checked while the ledger writes the one before."""
 BACK_OFF_S = 1.0
 CONSUMER_FORGOTTEN_MS = 3_600_000
 
@@ -99,6 +101,8 @@ class StreamConsumer:
 
     def _write(self, entries: Entries) -> None:
         """Write the events of some entries; one with a fault stays behind alone."""
+        if not entries:
+            return
         try:
             self._write_together(entries)
         except (Unavailable, redis.RedisError):
@@ -115,21 +119,31 @@ class StreamConsumer:
         """Write the events of some entries; acknowledge and delete those written, whatever befalls the rest."""
         done: list[bytes] = []
 
-        def written(entry_id: bytes, answer: IntakeAnswer) -> None:
-            done.append(entry_id)
+        def written(ids: list[bytes], answer: IntakeAnswer) -> None:
+            done.extend(ids)
             if not answer.is_whole:
                 log.warning("events_refused", channel="stream", rejected=answer.rejected, conflict=answer.conflict)
 
-        calls = CallsAhead(self._intake, "stream", written, calls_max=ENTRIES_AHEAD)
+        calls = CallsAhead(self._intake, "stream", written, calls_max=CALLS_AHEAD)
         try:
-            for entry_id, fields in entries:
-                if fields:
-                    calls.offer(entry_id, self._decode(fields))
-                else:  # deleted while it was pending
-                    done.append(entry_id)
+            for ids, events in self._calls(entries):
+                calls.offer(ids, events)
             calls.finish()
         finally:
             self._acknowledge(done)
+
+    def _calls(self, entries: Entries) -> Iterator[tuple[list[bytes], Decoded]]:
+        """Events of several entries at a time, with the entries' ids."""
+        ids: list[bytes] = []
+        events: Decoded = []
+        for entry_id, fields in entries:
+            decoded = self._decode(fields) if fields else []  # it was deleted while it was pending
+            if events and len(events) + len(decoded) > CALL_EVENTS:
+                yield ids, events
+                ids, events = [], []
+            ids.append(entry_id)
+            events += decoded
+        yield ids, events
 
     def _acknowledge(self, ids: list[bytes]) -> None:
         if not ids:
