@@ -29,6 +29,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "unknown_value": "The value is not one of the list.",
         "invalid_name": "A name is up to 128 letters, digits and . _ : / + ~ = -; a letter, a digit or / is first.",
         "personal_identifier": "A name is opaque: an internet address is not accepted.",
+        "reserved_source": "Sources that begin with jauge: are the ledger's own.",
         "negative_quantity": "A quantity can't be negative.",
         "fractional_quantity": "A quantity is an integer in its base unit.",
         "quantity_too_large": "A quantity is at most 9007199254740991.",

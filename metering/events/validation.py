@@ -24,6 +24,8 @@ from metering.rules.quantities import OPERATIONS, QUANTITIES, STATUSES, SUBSETS,
 from metering.tables import SERIES_FIELDS
 
 AHEAD_MAX = timedelta(minutes=10)
+OWN_SOURCES = "jauge:"
+"""What the ledger's own entries have as source, see `ledger.corrections`: an event must not take an id of theirs."""
 OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -91,6 +93,8 @@ def check_series(series: Series) -> Refusal | None:
     """First rule of naming that a series breaks; done once a series, not once an event."""
     if not is_source(series.source):
         return Refusal("invalid_name", "source", "an opaque name, or a path")
+    if series.source.startswith(OWN_SOURCES):
+        return Refusal("reserved_source", "source", "another source")
     for name in _SERIES_NAMES:
         value = getattr(series, name)
         if value is not None and not (is_source if name == "endpoint" else is_name)(value):

@@ -86,6 +86,7 @@ REFUSED: list[tuple[str, str | None, Callable[[Event], bytes]]] = [
     ("personal_identifier", "data.user", with_data(user="192.0.2.7:443")),
     ("personal_identifier", "data.api_key", with_data(api_key="2001:db8::7")),
     ("personal_identifier", "data.application", with_data(application="192.0.2.0/24")),
+    ("reserved_source", "source", changed(source="jauge:corrections")),
     ("negative_quantity", "data.images", with_data(images=-1)),
     ("fractional_quantity", "data.output_tokens", with_data(output_tokens=20.5)),
     ("fractional_quantity", "data.output_tokens", with_data(output_tokens=20.0)),
