@@ -60,17 +60,18 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Size of a chart in pixels, and how many labels its axes have room for."""
+    """Size of a chart in pixels, how many labels its axes have room for, and whether its readers can hover over it."""
 
     width_px: int
     height_px: int
     bucket_ticks_max: int
     value_ticks_max: int
     font_px: int
+    has_hover: bool
 
 
-WIDE = Layout(width_px=1040, height_px=320, bucket_ticks_max=16, value_ticks_max=5, font_px=13)
-NARROW = Layout(width_px=360, height_px=280, bucket_ticks_max=5, value_ticks_max=5, font_px=12)
+WIDE = Layout(width_px=1040, height_px=320, bucket_ticks_max=16, value_ticks_max=5, font_px=13, has_hover=True)
+NARROW = Layout(width_px=360, height_px=280, bucket_ticks_max=5, value_ticks_max=5, font_px=12, has_hover=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,16 +317,23 @@ def _bar_layer(
 ) -> dict[str, Any]:
     series_count = chart.series_count + chart.has_others
     fills = [*palette.fills[: chart.series_count], *([palette.others] if chart.has_others else [])]
+    mark: dict[str, Any] = {"type": "bar"}
     # A line of the page's own colour parts the pieces of a bar; on thin bars it would eat them.
-    seam_px = 1.0 if len(chart.starts) * 8 <= layout.width_px else 0.0
+    if len(chart.starts) * 8 <= layout.width_px:
+        mark |= {"stroke": palette.surface, "strokeWidth": 1}
+    described = {"description": {"field": "description", "type": "nominal"}} if layout.has_hover else {}
+    # A chart of thousands of pieces is most of its page: nothing goes in that nobody can see.
+    if not layout.has_hover:
+        mark["aria"] = False
     return {
         "data": {
             "values": [
-                {"bucket": it.bucket, "series": it.series, "value": it.value, "description": it.description}
+                {"bucket": it.bucket, "series": it.series, "value": it.value}
+                | ({"description": it.description} if layout.has_hover else {})
                 for it in chart.segments
             ]
         },
-        "mark": {"type": "bar", "stroke": palette.surface, "strokeWidth": seam_px},
+        "mark": mark,
         "encoding": {
             "x": x,
             "y": y,
@@ -336,7 +344,7 @@ def _bar_layer(
                 "legend": None,
                 "scale": {"domain": list(range(series_count)), "range": fills},
             },
-            "description": {"field": "description", "type": "nominal"},
+            **described,
         },
     }
 

@@ -16,8 +16,9 @@ from playwright.sync_api import Browser, sync_playwright
 
 from metering.errors import JaugeError
 from reports.drawing import Drawer
-from reports.pages import Reading, pages_router
+from reports.pages import pages_router
 from reports.usage import UsageQuestion
+from reports.usage_page import Reading
 from tests.pages import samples
 from tests.pages.browser import FLAGS, environment, find_browser
 
@@ -73,9 +74,12 @@ def console(served: Console) -> Console:
     return served
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A real Chromium. Fails, rather than skips, when there is none."""
+    """A real Chromium. Fails, rather than skips, when there is none.
+
+    One a module, not one a session: Playwright keeps an event loop running in this thread, and other tests need theirs.
+    """
     path = find_browser()
     assert path is not None, "no Chromium: run `python -m tests.pages.browser install`"
     with sync_playwright() as playwright:

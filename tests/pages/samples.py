@@ -7,8 +7,9 @@ from typing import Any
 
 from metering.rules.periods import PARIS, bucket_starts
 from metering.tables import ROLLUP_SUMS
-from reports.pages import FILTERS, Reading, Selection
+from reports.selection import FILTERS, Selection
 from reports.usage import UsageQuestion, UsageRow
+from reports.usage_page import Reading
 
 TODAY = date(2026, 10, 5)
 NOW = datetime(2026, 10, 5, 9, 30, tzinfo=UTC)

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from metering.rules.periods import PARIS
+from tests.conftest import Api, MakeEvent
 from tests.pages.conftest import Console
 from tests.pages.samples import NOTHING_RECORDED, platform_rows, reading, row, selection
 
@@ -49,6 +51,25 @@ def open_tab(browser: Browser) -> Iterator[Any]:
     yield open_one
     for context in contexts:
         context.close()
+
+
+def test_the_real_application_lets_an_operator_read_in_a_browser(
+    api: Api, make_event: MakeEvent, browser: Browser
+) -> None:
+    with api.client() as client:
+        assert client.post("/v1/events", json=[make_event() for _ in range(3)]).status_code == 200
+    context = browser.new_context(http_credentials={"username": "operator", "password": api.operator_token})
+    page, said = context.new_page(), list[str]()
+    page.on("console", lambda message: said.append(message.text))
+    answer = page.goto(f"{api.url}/?from=2026-10-05&to=2026-10-05&bucket=hour&lang=fr")
+    assert answer is not None
+    assert answer.status == 200
+    assert page.locator(".headline-value").first.inner_text() == "3"
+    assert page.locator("svg.chart-wide").is_visible()
+    assert page.get_by_text("Données jusqu’à l’écriture n°").is_visible()
+    assert [text for text in said if "401" not in text] == []  # the browser asks once without the token
+    context.close()
+    assert httpx.get(f"{api.url}/").status_code == 401
 
 
 def violations(page: Page) -> list[str]:

@@ -169,3 +169,11 @@ def test_a_chart_of_nothing_has_axes_still() -> None:
     spec = bars_spec(chart_of([row(START, {"model": "a"})], "pages"), "fr", WIDE)
     assert spec["layer"][0]["data"]["values"] == []
     assert spec["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0, 1]
+
+
+def test_only_a_chart_that_can_be_hovered_over_carries_descriptions() -> None:
+    chart = chart_of([row(START, {"model": "a"}, requests=3)])
+    wide, narrow = (bars_spec(chart, "fr", layout)["layer"][0] for layout in (WIDE, NARROW))
+    assert wide["data"]["values"][0]["description"] == "0/0/3"
+    assert "description" not in narrow["data"]["values"][0]
+    assert "description" not in narrow["encoding"]

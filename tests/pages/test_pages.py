@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, date, datetime
+from html import unescape
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -10,18 +11,9 @@ from litestar.datastructures import State
 
 from metering.errors import Unavailable, Unprocessable
 from metering.services import Services
-from reports import pages
-from reports.pages import (
-    SECURITY_HEADERS,
-    TABLE_ROWS_MAX,
-    BadSelection,
-    Selection,
-    build_page,
-    language_of,
-    read_ledger,
-    render_usage,
-    selection_from,
-)
+from reports.pages import SECURITY_HEADERS, render_usage
+from reports.selection import BUCKETS, GROUPS, BadSelection, Selection, language_of, selection_from
+from reports.usage_page import TABLE_ROWS_MAX, build_page, drawings_of, read_ledger
 from tests.conftest import Api, MakeEvent
 from tests.pages.conftest import Console
 from tests.pages.samples import (
@@ -249,14 +241,14 @@ def test_without_a_drawing_the_page_stands_and_says_so() -> None:
     assert "mistral-small" in html
 
 
-@pytest.mark.parametrize("group", pages.GROUPS)
-@pytest.mark.parametrize("bucket", pages.BUCKETS)
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("bucket", BUCKETS)
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_every_grouping_and_bucket_gives_a_page(group: str, bucket: str, language: str) -> None:
     chosen = selection(group=group, bucket=bucket, language=language, quantity="total_tokens")
     page = build_page(chosen, reading(list(platform_rows(chosen.question()))), today=TODAY)
     assert page.figure is not None
-    for drawing in pages.drawings_of(page.figure, chosen.language):
+    for drawing in drawings_of(page.figure, chosen.language):
         assert drawing.spec["layer"]
     assert "<h1>" in render_usage(page, [])
 
@@ -340,3 +332,16 @@ def test_the_page_shows_what_was_sent_and_the_csv_agrees(api: Api, services: Ser
     with api.client(api.operator_token) as client:
         lines = client.get(chosen.csv_url()).text.splitlines()
     assert len(lines) == 3
+
+
+def test_the_event_shown_as_an_example_is_accepted(api: Api) -> None:
+    page = render_usage(build_page(selection(), NOTHING_RECORDED, today=TODAY), [])
+    found = re.search(r"<pre[^>]*><code>(.*?)</code>", page, re.DOTALL)
+    assert found is not None
+    head, _, body = unescape(found[1]).partition("\n\n")
+    verb, path = head.splitlines()[0].split()
+    media_type = head.partition("Content-Type: ")[2]
+    with api.client() as client:
+        sent = body.replace('"ministere"', '"dinum"')
+        answer = client.request(verb, path, content=sent, headers={"Content-Type": media_type})
+    assert answer.status_code == 200, answer.text

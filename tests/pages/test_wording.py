@@ -10,7 +10,7 @@ from metering.rules.periods import PARIS
 from metering.rules.quantities import OPERATIONS, QUANTITIES
 from reports import wording
 from reports.figures import TOTAL_TOKENS
-from reports.pages import BUCKETS, FILTERS, GROUPS
+from reports.selection import BUCKETS, FILTERS, GROUPS
 from reports.wording import DICTIONARIES, LANGUAGES, say
 
 REPORTS = Path(wording.__file__).parent
