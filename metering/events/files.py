@@ -27,7 +27,7 @@ CHUNK_EVENTS = 5_000
 CHUNK_BYTES = 8 * 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024
 """An event of the closed schema is far shorter; a longer line is refused without being held whole."""
-CALLS_AHEAD = 3
+CALLS_AHEAD = 8
 """Chunks that are decoded while the ledger writes the one before."""
 PATIENCE_S = 60
 """How long a chunk waits for a ledger that is away."""

@@ -21,6 +21,10 @@ SWITCH_S = 0.0005
 """How long a thread that computes keeps the others waiting. The writer comes back from PostgreSQL some ten times a
 batch; at Python's 5 ms it would wait longer for its turn each time than for the answer."""
 
+AHEAD_EVENTS_MIN = 10_000
+"""Events that must wait before a group is prepared while another is written. A batch costs some milliseconds whatever
+its size, so fewer wait for the writer, and share its next transaction with those that come meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -40,6 +44,7 @@ class GroupCommitter:
         self._group_events_max = group_events_max
         self._waiting: deque[Submission] = deque()
         self._waiting_events = 0
+        self._under_way = 0
         self._closed = False
         self._changed = threading.Condition()
         self._ready: queue.Queue[tuple[list[Submission], Prepared] | None] = queue.Queue(maxsize=1)
@@ -82,7 +87,7 @@ class GroupCommitter:
     def _prepare_groups(self) -> None:
         while group := self._next_group():
             try:
-                self._ready.put((group, prepare(pl.concat([submission.frame for submission in group]))))
+                self._hand_over(group, prepare(pl.concat([submission.frame for submission in group])))
             except Exception as error:  # a fault of ours must reach the callers, not end the thread
                 self._prepare_alone(group, error)
         self._ready.put(None)
@@ -94,14 +99,24 @@ class GroupCommitter:
             return
         for submission in group:
             try:
-                self._ready.put(([submission], prepare(submission.frame)))
+                self._hand_over([submission], prepare(submission.frame))
             except Exception as own_error:
                 _fail([submission], own_error)
+
+    def _hand_over(self, group: list[Submission], prepared: Prepared) -> None:
+        with self._changed:
+            self._under_way += 1
+        self._ready.put((group, prepared))
+
+    def _is_due(self) -> bool:
+        """Whether a group should be prepared now: the writer has nothing, or enough waits to prepare it ahead."""
+        ahead = self._under_way == 1 and self._waiting_events >= AHEAD_EVENTS_MIN
+        return self._closed or (bool(self._waiting) and (self._under_way == 0 or ahead))
 
     def _next_group(self) -> list[Submission]:
         """The oldest submissions, up to a group's size; empty once closed and drained."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(self._is_due)
             group: list[Submission] = []
             events = 0
             while self._waiting and (not group or events + self._waiting[0].frame.height <= self._group_events_max):
@@ -124,6 +139,9 @@ class GroupCommitter:
             else:
                 BATCH_ROWS.observe(len(outcomes))
                 _answer(group, outcomes)
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify()
 
     def _write_alone(self, group: list[Submission], error: Exception) -> None:
         """One frame broke its group: write each alone, so that the fault stays with the frame that has it."""

@@ -41,6 +41,7 @@ ROUNDS = 3
 BATCH_ROWS = 10_000
 CALL_EVENTS = 1_000
 CONNECTIONS = 8
+CALLS_AHEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def _append_rate(committer: GroupCommitter, made: Sequence[pl.DataFrame]) -> flo
     ahead: deque[Future[list[Outcome]]] = deque()
     for frame in made:
         ahead.append(committer.submit(frame))
-        if len(ahead) > 3:
+        if len(ahead) > CALLS_AHEAD:
             ahead.popleft().result()
     for answer in ahead:
         answer.result()
@@ -180,7 +181,7 @@ def file_ingest(services: Services, calls: int) -> Line:
         ahead: deque[Pending] = deque()
         for body in made:
             ahead.append(services.intake.begin(decode(body, "json", 10_000), "file"))
-            if len(ahead) > 3:
+            if len(ahead) > CALLS_AHEAD:
                 services.intake.finish(ahead.popleft())
         assert all(services.intake.finish(pending).is_whole for pending in ahead)
         rates.append(calls * 5_000 / (time.perf_counter() - started))
