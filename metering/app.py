@@ -4,6 +4,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import anyio
 import litestar_offline_docs
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.datastructures import State
@@ -15,7 +16,7 @@ from litestar.static_files import create_static_files_router
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from metering.errors import JaugeError
-from metering.events.routes import events_router
+from metering.events.routes import CHECKING_MAX, events_router
 from metering.health import check_stores
 from metering.ledger.routes import ledger_router
 from metering.metrics import WAITING
@@ -76,6 +77,7 @@ def create_app(services: Services) -> Litestar:
                 "corrections": services.corrections,
                 "doorkeeper": services.doorkeeper,
                 "redis": services.redis(),
+                "checking": anyio.CapacityLimiter(CHECKING_MAX),
             }
         ),
         middleware=[request_log],

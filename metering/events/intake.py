@@ -90,10 +90,12 @@ class Intake:
         numbers, bad = self._numbers(fields, tenants)
         for at, refusal in (bad | _broken(events, entries)).items():
             refused[offered[at]] = (refusal, msgspec.json.encode(events[at]))
-        entries = entries.with_columns(
-            series=pl.Series(numbers, dtype=pl.Int32),
-            tenant=pl.Series([tenants.get(one[TENANT]) for one in fields], dtype=pl.Int32),
-        ).select(*FRAME_SCHEMA)
+        entries = entries.hstack(
+            [
+                pl.Series("series", numbers, dtype=pl.Int32),
+                pl.Series("tenant", [tenants.get(one[TENANT]) for one in fields], dtype=pl.Int32),
+            ]
+        )[list(FRAME_SCHEMA)]
         if refused:
             entries = entries.filter([index not in refused for index in offered])
             offered = [index for index in offered if index not in refused]

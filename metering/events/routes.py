@@ -1,14 +1,17 @@
 """`POST /v1/events` and the quarantine, over HTTP."""
 
+import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 import anyio.to_thread
 import msgspec
 from litestar import Request, Response, Router, get, post
+from litestar.datastructures import Headers
 from litestar.params import JSONBody, Parameter
 
 from metering.events.decoding import decode, decompress, framing_of
-from metering.events.intake import Intake, IntakeAnswer, replay
+from metering.events.intake import Intake, IntakeAnswer, Pending, replay
 from metering.events.openapi import EventsOperation
 from metering.events.quarantine import Quarantined, list_quarantined
 from metering.events.room import Room
@@ -17,6 +20,9 @@ from metering.web import TOKEN_SECURITY, require
 
 ROOM = Room(128 * 1024 * 1024)
 """Bytes of bodies under way in this process, as sent and decompressed; decoding needs several times as many."""
+
+CHECKING_MAX = 1
+"""Calls that are decoded and checked at a time: more would only take turns, and each would take longer."""
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -52,25 +58,20 @@ async def post_events(request: Request[Any, Any, Any]) -> Response[IntakeAnswer]
     bytes_max: int = state.settings.intake_bytes_max
     stated = request.headers.get("content-length", "")
     with ROOM.hold(min(int(stated), bytes_max) if stated.isdecimal() else bytes_max):
-        body = await request.body()
-        answer = await anyio.to_thread.run_sync(
-            _take,
-            state.intake,
-            state.settings,
-            body,
-            request.headers.get("content-type"),
-            request.headers.get("content-encoding"),
-        )
+        begin = partial(_begin, state.intake, state.settings, await request.body(), request.headers)
+        pending = await anyio.to_thread.run_sync(begin, limiter=state.checking)
+        if pending.written is not None:
+            # Shielded: a caller who leaves doesn't take events back that are on their way.
+            await asyncio.shield(asyncio.wrap_future(pending.written))
+        answer = await anyio.to_thread.run_sync(state.intake.finish, pending)
     return Response(answer, status_code=200 if answer.is_whole else 207)
 
 
-def _take(
-    intake: Intake, settings: Settings, body: bytes, content_type: str | None, encoding: str | None
-) -> IntakeAnswer:
-    framing = framing_of(content_type)
-    plain = decompress(body, encoding, settings.intake_bytes_max)
+def _begin(intake: Intake, settings: Settings, body: bytes, headers: Headers) -> Pending:
+    framing = framing_of(headers.get("content-type"))
+    plain = decompress(body, headers.get("content-encoding"), settings.intake_bytes_max)
     with ROOM.hold(0 if plain is body else len(plain)):
-        return intake.take(decode(plain, framing, settings.intake_events_max), "http")
+        return intake.begin(decode(plain, framing, settings.intake_events_max), "http")
 
 
 @get("/v1/quarantine", summary="List refused events", sync_to_thread=True)

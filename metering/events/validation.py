@@ -123,8 +123,8 @@ def to_entries(events: Sequence[UsageEvent]) -> pl.DataFrame:
         columns[name] = list(map(attrgetter(name), data))
     expected = pl.Series("expected", [_EXPECTED_SET[datum.operation, datum.status] for datum in data], dtype=pl.Int8)
     names = [name for name in FRAME_SCHEMA if name not in {"series", "tenant", "uncounted_requests"}]
-    entries = pl.DataFrame([expected, *(_column(name, columns.get(name, ()), len(events)) for name in names)])
-    return entries.with_columns(uncounted_requests=_UNCOUNTED.cast(pl.Int16)).drop("expected")
+    entries = pl.DataFrame([_column(name, columns.get(name, ()), len(events)) for name in names])
+    return entries.hstack(entries.hstack([expected]).select(uncounted_requests=_UNCOUNTED.cast(pl.Int16)))
 
 
 def suspects(entries: pl.DataFrame, now: datetime) -> list[int]:

@@ -32,6 +32,10 @@ from metering.rules.chain import GENESIS, canonical_series, link, rows_digest
 from metering.rules.periods import BOOKS_ZONE
 from metering.tables import ledger_batch
 
+_LOCAL = pl.col("occurred_at").dt.convert_time_zone(BOOKS_ZONE).dt
+MONTH_NUMBER = _LOCAL.year().cast(pl.Int32) * 12 + _LOCAL.month().cast(pl.Int32) - 1
+"""Months of the books since the year 0."""
+
 LEDGER_LOCK = 0x4C4544474552  # "LEDGER": held while a batch is written, so that numbers commit in order
 
 
@@ -223,11 +227,10 @@ def _copy_identities(connection: sa.Connection, seq: int, prepared: Prepared, fr
 
 def _copy_rows(connection: sa.Connection, seq: int, frame: pl.DataFrame, rows: list[bytes]) -> None:
     """Copy each row into the partition of its month."""
-    local = frame["occurred_at"].dt.convert_time_zone(BOOKS_ZONE)
-    month_of_row = local.dt.year().cast(pl.Int32) * 12 + local.dt.month() - 1
-    months = month_of_row.unique().sort().to_list()
+    month_of_row = frame.select(MONTH_NUMBER).to_series().to_numpy()
+    months = np.unique(month_of_row).tolist()
     for number in months:
-        chosen = rows if len(months) == 1 else itertools.compress(rows, (month_of_row == number).to_list())
+        chosen = rows if len(months) == 1 else itertools.compress(rows, (month_of_row == number).tolist())
         name = ensure_partition(connection, number // 12, number % 12 + 1)
         _copy(connection, name, ENTRY_COLUMNS, with_prefix(seq, chosen))
 
