@@ -58,7 +58,10 @@ def test_every_event_that_breaks_a_rule_is_a_suspect(all_fields: list[dict[str, 
     for event, fields in zip(events, all_fields, strict=True):  # past the decoder, which has rules of its own for names
         event.id, event.data.reservation, event.data.parent = fields["id"], fields["reservation"], fields["parent"]
     broken = {at for at, event in enumerate(events) if check_event(event, NOW) is not None}
-    assert broken == set(suspects(to_entries(events), NOW))
+    found = set(suspects(to_entries(events), NOW))
+    # Without a start, the screen can't tell a first token before the end from one outside: those are checked, and pass.
+    unsure = {at for at, event in enumerate(events) if event.data.started_at is None and event.data.first_token_at}
+    assert broken <= found <= broken | unsure
 
 
 @given(st.lists(drawn, min_size=1, max_size=20))
