@@ -24,16 +24,10 @@ from metering.logs import configure_logs
 from metering.progress import Unit, progress
 from metering.services import Services, open_services
 from metering.settings import Settings, get_settings
-from metering.simulator.doors import HttpDoor, StreamDoor
-from metering.simulator.sending import SimulatedGateway
+from metering.simulator import ADMINISTRATIONS, HttpDoor, SimulatedGateway, StreamDoor
 
-ADMINISTRATIONS = {
-    "dinum": "Direction interministérielle du numérique",
-    "interieur": "Ministère de l'Intérieur",
-    "education": "Ministère de l'Éducation nationale",
-    "finances": "Ministère de l'Économie et des Finances",
-    "sante": "Ministère de la Santé",
-}
+LIVE_EVENTS_PER_S = 0.5
+"""Enough to see the page move; a day of it stays in proportion to the days of the history."""
 START_S_MAX = 30
 STOP_S_MAX = 25
 LOG_TAIL_LINES = 20
@@ -50,8 +44,8 @@ def run_demo(file: Path | None, port: int | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with open_services(settings) as services, ExitStack() as stack:
-        for tenant_id, name in ADMINISTRATIONS.items():
-            add_tenant(services.engine, tenant_id, name)
+        for administration in ADMINISTRATIONS.values():
+            add_tenant(services.engine, administration.id, administration.name)
         chosen_port = _free_port(settings.host, settings.port if port is None else port)
         url = f"http://{settings.host}:{chosen_port}"
         server = stack.enter_context(_child(services, "serve", "--port", str(chosen_port)))
@@ -82,7 +76,7 @@ def _play(services: Services, url: str, token: str, file: Path | None, stop: thr
             f"  {tally.accepted + tally.streamed:,} events sent; the console shows them as they enter the ledger."
         )
         if file is None:
-            gateway.run_live(stop)
+            gateway.run_live(stop, rate_per_s=LIVE_EVENTS_PER_S)
         stop.wait()
     finally:
         gateway.close()

@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def run(rows: int, *, small: bool) -> list[Line]:
-    """Every benchmark, on stores of their own in a temporary folder."""
+    """Every benchmark: first on a small ledger, then on one that grows to `rows` entries."""
     batches, calls = (1, 8) if small else (20, 80)
     with stores() as services, served(services) as url:
         lines = [
@@ -42,6 +42,7 @@ def run(rows: int, *, small: bool) -> list[Line]:
             measures.file_ingest(services, max(calls // 8, 2)),
             measures.http_ingest(services, url, calls),
         ]
+    with stores() as services:
         lines += charts(services, rows)
         lines.append(measures.ledger_append(services, batches))
         lines.append(measures.verification(services))

@@ -42,6 +42,7 @@ BATCH_ROWS = 10_000
 CALL_EVENTS = 1_000
 CONNECTIONS = 8
 CALLS_AHEAD = 8
+FRAMES_AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _append_rate(committer: GroupCommitter, made: Sequence[pl.DataFrame]) -> flo
     ahead: deque[Future[list[Outcome]]] = deque()
     for frame in made:
         ahead.append(committer.submit(frame))
-        if len(ahead) > CALLS_AHEAD:
+        if len(ahead) > FRAMES_AHEAD:
             ahead.popleft().result()
     for answer in ahead:
         answer.result()
