@@ -23,13 +23,9 @@ from litestar.types import Guard
 
 from metering.errors import JaugeError, Unavailable
 from reports.drawing import Drawer, DrawingError
-from reports.selection import (
-    ZONE,
-    BadSelection,
-    language_of,
-    selection_from,
-)
-from reports.usage_page import Read, UsagePage, build_page, drawings_of, read_ledger
+from reports.selection import ZONE, BadSelection, language_of, selection_from
+from reports.shown import UsagePage
+from reports.usage_page import Read, build_page, drawings_of, read_ledger
 from reports.wording import LANGUAGES, Language, say
 
 log = structlog.get_logger(__name__)

@@ -1,0 +1,129 @@
+"""What the page "Consommation" shows: every text ready, in the reader's language, for the template to lay out."""
+
+from dataclasses import dataclass
+
+from reports.figures import Bars
+from reports.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    value: str
+    label: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """A drop-down list of the form."""
+
+    name: str
+    label: str
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    label: str
+    url: str
+    is_current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A figure of the period. `value` None is unknown; `note` stands below it."""
+
+    label: str
+    value: str | None
+    unit: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRow:
+    """A line of the ranking; `paint` names the fill of its series, None where the chart doesn't draw it by name."""
+
+    rank: str
+    name: str
+    amount: str | None
+    share: str | None
+    share_percent: int
+    uncounted: str
+    paint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    title: str
+    heading: str
+    rows: tuple[RankedRow, ...]
+    rest: tuple[RankedRow, ...]
+    rest_summary: str
+    cut_note: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """A series of the chart: its name and the name of its fill."""
+
+    name: str
+    paint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart with its words; the legend is in the order of the bars, from below. `chart` None: nothing to draw."""
+
+    title: str
+    label: str
+    finding: str
+    notes: tuple[str, ...]
+    chart: Bars | None
+    legend: tuple[LegendEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A line of the data table; a value None is unknown."""
+
+    when: str
+    group: str
+    values: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataTable:
+    caption: str
+    count: str
+    group_heading: str
+    headings: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    is_open: bool
+    position: str
+    previous_url: str | None
+    next_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """Why there is nothing to show, and what to do about it."""
+
+    reason: str
+    links: tuple[Link, ...]
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """The page "Consommation" with every text ready. Either `empty` is set, or the figures are."""
+
+    selection: Selection
+    period: str
+    as_of: str
+    selects: tuple[Select, ...]
+    presets: tuple[Link, ...]
+    headlines: tuple[Headline, ...] = ()
+    figure: Figure | None = None
+    ranking: Ranking | None = None
+    table: DataTable | None = None
+    empty: Empty | None = None
