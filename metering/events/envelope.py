@@ -19,8 +19,6 @@ NAME_LENGTH_MAX = 128
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._:/+~=-]*"
 SOURCE_PATTERN = r"[A-Za-z0-9/][A-Za-z0-9._:/+~=-]*"
 
-EVENT_TYPE = "jauge.usage.v1"
-
 PEOPLE = ("user", "api_key", "project", "application")
 """Fields of `data` that stand for somebody, and so may not hold an internet address."""
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from enum import StrEnum
 
-__all__ = ["QUANTITY_MAX", "Provider", "UnusableUsage", "normalise_usage"]
+from metering.rules.quantities import QUANTITY_MAX
 
-QUANTITY_MAX = 2**53 - 1  # the largest integer that every JSON reader keeps exactly
+__all__ = ["Provider", "UnusableUsage", "normalise_usage"]
+
 _TEI_HEADER = "x-compute-tokens"
 # Both steps (times 1000, then to a whole number) round up, so a result finer than 40 digits ends on the same ms.
 _CEILING = Context(prec=40, rounding=ROUND_CEILING)

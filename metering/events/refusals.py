@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from metering.events.envelope import UsageData, UsageEvent
+from metering.rules.quantities import QUANTITY_MAX
 
 FIELD_PATTERN: Final = re.compile(r"(?=.{1,40}\Z)_?[A-Za-z]{1,20}([_-][A-Za-z]{1,20})*[0-9]{0,2}")
 """Names that are echoed: up to 40 characters in words of letters. Keys and tokens have digits among theirs."""
@@ -64,7 +65,7 @@ FIELD_PATHS: Final = frozenset(
 
 _UNKNOWN_FIELD = "Object contains unknown field `"
 _IN_DATA = " - at `$.data`"
-_QUANTITY_CODES = {">= 0": "negative_quantity", f"<= {2**53 - 1}": "quantity_too_large"}
+_QUANTITY_CODES = {">= 0": "negative_quantity", f"<= {QUANTITY_MAX}": "quantity_too_large"}
 
 
 class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):

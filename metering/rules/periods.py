@@ -16,12 +16,6 @@ PARIS = ZoneInfo(BOOKS_ZONE)
 Bucket = Literal["hour", "day", "month"]
 
 
-def month_of(instant: datetime) -> tuple[int, int]:
-    """(year, month) of the books that an instant with an offset belongs to."""
-    local = instant.astimezone(PARIS)
-    return local.year, local.month
-
-
 def month_bounds(year: int, month: int) -> tuple[datetime, datetime]:
     """Start and end, in UTC, of a month of the books."""
     following = (year + 1, 1) if month == 12 else (year, month + 1)
