@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psycopg
 import sqlalchemy as sa
@@ -31,6 +32,22 @@ _BUSY = ("40", "55P03")
 """SQLSTATE begins: rolled back for others' sake (deadlock, serialization); a lock not had in time."""
 
 
+TENANT_ROLE = "jauge_tenant"
+"""Role that sees the rows of one administration, see the migration of the catalogue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """On whose behalf a transaction runs.
+
+    author: who the record of changes names. tenant: the one administration whose rows can be seen or written; None is
+    the platform's own staff, who see all.
+    """
+
+    author: str
+    tenant: str | None = None
+
+
 def engine_for(url: str, *, connections_max: int = 10) -> sa.Engine:
     """Engine for a libpq URL (`postgresql://…`); connections are checked before use, so a restart goes unnoticed."""
     return sa.create_engine(
@@ -44,20 +61,35 @@ def engine_for(url: str, *, connections_max: int = 10) -> sa.Engine:
 
 
 @contextmanager
-def transaction(engine: sa.Engine, *, snapshot: bool = False) -> Iterator[sa.Connection]:
+def transaction(engine: sa.Engine, *, snapshot: bool = False, actor: Actor | None = None) -> Iterator[sa.Connection]:
     """A transaction that commits when the block ends and rolls back when it raises.
 
     snapshot: every statement of the block sees the database as it was at the first (REPEATABLE READ).
+    actor: who acts; the database itself then keeps an administration to its own rows.
     Raises: Unavailable when the database is away, full, busy or shutting down; what was written is then not known.
     """
     chosen = engine.execution_options(isolation_level="REPEATABLE READ") if snapshot else engine
     try:
         with chosen.begin() as connection:
+            if actor is not None:
+                _act_for(connection, actor)
             yield connection
     except (DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
         if (outage := outage_of(error)) is None:
             raise
         raise outage from error
+
+
+def _act_for(connection: sa.Connection, actor: Actor) -> None:
+    """Both settings end with the transaction."""
+    connection.execute(
+        sa.select(
+            sa.func.set_config("jauge.author", actor.author, True),
+            sa.func.set_config("jauge.tenant", actor.tenant or "", True),
+        )
+    )
+    if actor.tenant is not None:
+        connection.execute(sa.text(f"SET LOCAL ROLE {TENANT_ROLE}"))
 
 
 def raw(connection: sa.Connection) -> psycopg.Connection:

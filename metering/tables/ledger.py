@@ -1,4 +1,4 @@
-"""Every table, once. Migrations create them; a test holds the two together.
+"""The ledger, its rollups and the quarantine.
 
 The ledger's own tables (`ledger_*`) only ever grow: a trigger refuses UPDATE, DELETE and TRUNCATE. Rollups
 (`usage_*`) are projections of the ledger, written in the transaction that appends to it.
@@ -10,19 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from metering.rules.quantities import FAILURES, QUANTITIES
-
-metadata = sa.MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-    }
-)
-
-Timestamp = pg.TIMESTAMP(timezone=True)
-Column = sa.Column[Any]
+from metering.tables.base import Column, Timestamp, metadata
 
 SERIES_FIELDS: tuple[str, ...] = (
     "source",
@@ -55,28 +43,6 @@ STATUS_COUNTS: tuple[str, ...] = tuple(f"requests_{status}" for status in FAILUR
 """Part of `requests` by outcome; what remains was ok."""
 
 ROLLUP_SUMS: tuple[str, ...] = (*QUANTITIES, *STATUS_COUNTS, "uncounted_requests")
-
-tenant = sa.Table(
-    "tenant",
-    metadata,
-    sa.Column("number", sa.Integer, sa.Identity(always=True), primary_key=True),
-    sa.Column("id", sa.Text, nullable=False, unique=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("created_at", Timestamp, nullable=False, server_default=sa.func.now()),
-    comment="Administrations whose usage is accepted.",
-)
-
-token = sa.Table(
-    "token",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("role", sa.Text, nullable=False),
-    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True, comment="SHA-256 of the token."),
-    sa.Column("created_at", Timestamp, nullable=False, server_default=sa.func.now()),
-    sa.Column("revoked_at", Timestamp),
-    sa.CheckConstraint("role IN ('gateway', 'operator')", name="role"),
-    comment="Service tokens; the token itself is shown once and never stored.",
-)
 
 
 def _series_column(name: str) -> Column:
