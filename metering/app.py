@@ -1,5 +1,7 @@
 """The HTTP application: routes, errors and health, put together."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,14 @@ def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
 def create_app(services: Services) -> Litestar:
     """The application on these services."""
     drawer = Drawer()
+
+    @asynccontextmanager
+    async def watching(_app: Litestar) -> AsyncIterator[None]:
+        with services.catalog.watching():
+            yield
+
     return Litestar(
-        lifespan=[lambda _app: drawer.running()],
+        lifespan=[lambda _app: drawer.running(), watching],
         route_handlers=[
             healthz,
             readyz,
@@ -75,6 +83,7 @@ def create_app(services: Services) -> Litestar:
                 "committer": services.committer,
                 "intake": services.intake,
                 "corrections": services.corrections,
+                "catalog": services.catalog,
                 "doorkeeper": services.doorkeeper,
                 "redis": services.redis(),
                 "checking": anyio.CapacityLimiter(CHECKING_MAX),

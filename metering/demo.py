@@ -18,8 +18,8 @@ import rich_click as click
 
 from metering.accounts import die_with
 from metering.catalog.tenants import add_tenant
+from metering.catalog.tokens import add_token, revoke_token
 from metering.errors import Unavailable
-from metering.identity import add_token, revoke_token
 from metering.logs import configure_logs
 from metering.progress import Unit, progress
 from metering.services import Services, open_services

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from metering import embedded, migrate
+from metering.catalog.snapshot import CatalogReader
+from metering.catalog.tokens import Doorkeeper
 from metering.database import engine_for
 from metering.events.intake import Intake
-from metering.identity import Doorkeeper
 from metering.ledger.append import Ledger
 from metering.ledger.committer import GroupCommitter
 from metering.ledger.corrections import Corrections
@@ -39,6 +40,7 @@ class Services:
     committer: GroupCommitter
     intake: Intake
     corrections: Corrections
+    catalog: CatalogReader
     doorkeeper: Doorkeeper
 
     def redis(self) -> "redis.Redis":
@@ -78,6 +80,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
         engine = engine_for(stores.database_url)
         series = SeriesRegistry(engine)
         ledger = Ledger(engine, series)
+        catalog = CatalogReader(engine)
         committer = GroupCommitter(
             ledger, queue_events_max=settings.queue_events_max, group_events_max=settings.group_events_max
         )
@@ -89,7 +92,8 @@ def open_services(settings: Settings) -> Iterator[Services]:
                 committer=committer,
                 intake=Intake(engine, series, committer),
                 corrections=Corrections(engine, ledger),
-                doorkeeper=Doorkeeper(engine),
+                catalog=catalog,
+                doorkeeper=Doorkeeper(catalog),
             )
         finally:
             committer.close()

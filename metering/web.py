@@ -19,8 +19,9 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from metering.errors import BadRequest, JaugeError
-from metering.identity import Doorkeeper, Role
+from metering.catalog.tokens import Doorkeeper
+from metering.errors import BadRequest, JaugeError, NotFound
+from metering.identity import Principal, Role
 
 PROBLEM_JSON = "application/problem+json"
 TOKEN_SECURITY = [{"token": list[str]()}]
@@ -36,19 +37,41 @@ log = structlog.get_logger(__name__)
 
 
 def require(*roles: Role) -> Guard:
-    """A guard that lets holders of a token of one of these roles through."""
+    """A guard that lets holders of a token of one of these roles through; `caller_of` then tells who it is."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         doorkeeper: Doorkeeper = connection.app.state.doorkeeper
-        await anyio.to_thread.run_sync(doorkeeper.admit, connection.headers.get("authorization"), *roles)
+        authorization = connection.headers.get("authorization")
+        connection.scope["state"]["principal"] = await anyio.to_thread.run_sync(doorkeeper.admit, authorization, *roles)
 
     return guard
 
 
+def caller_of(request: Request[Any, Any, Any]) -> Principal:
+    """Who calls a guarded route."""
+    principal = request.scope["state"]["principal"]
+    assert isinstance(principal, Principal)
+    return principal
+
+
+def caller_within(request: Request[Any, Any, Any], tenant: str) -> Principal:
+    """Who calls a route about an administration: an operator, or an agent of that very one.
+
+    Raises: NotFound for anybody else, whether or not it exists: nobody learns of others.
+    """
+    principal = caller_of(request)
+    known = request.app.state.catalog.current().tenants
+    if principal.tenant != tenant and (principal.role != "operator" or tenant not in known):
+        raise NotFound("unknown_tenant", "No such administration.", field="tenant")
+    return principal
+
+
 async def require_reader(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Let operators read, or everybody where the settings open reading."""
-    if connection.app.state.settings.read_access != "open":
-        await require("operator")(connection, handler)
+    """Let operators read, and agents what is theirs; or everybody, where the settings open reading."""
+    if connection.app.state.settings.read_access == "open":
+        connection.scope["state"]["principal"] = Principal("everybody", "operator")
+    else:
+        await require("operator", "manager", "member")(connection, handler)
 
 
 def problem_of_ours(request: Request[Any, Any, Any], error: JaugeError) -> Response[dict[str, object]]:

@@ -9,7 +9,17 @@ from litestar import Request, Response, Router, get
 from litestar.params import Parameter
 
 from metering.database import transaction
-from reports.usage import GROUPS, UsageQuestion, last_batch, parse_question, read_usage, record_fields, to_record
+from metering.identity import Principal
+from reports.usage import (
+    GROUPS,
+    UsageQuestion,
+    for_reader,
+    last_batch,
+    parse_question,
+    read_usage,
+    record_fields,
+    to_record,
+)
 
 
 class UsageAnswer(msgspec.Struct):
@@ -48,9 +58,10 @@ def get_usage(  # noqa: PLR0913 - the parameters of the route, for its OpenAPI d
         "start": start, "end": end, "bucket": bucket, "tz": tz, "group_by": group_by, "as_of": as_of, "tenant": tenant,
         "project": project, "user": user, "api_key": api_key, "model": model, "operation": operation,
     }  # fmt: skip
-    question = parse_question(given)
+    reader: Principal = request.scope["state"]["principal"]
+    question = for_reader(parse_question(given), reader)
     whole = format == "csv"
-    with transaction(request.app.state.engine, snapshot=True) as connection:
+    with transaction(request.app.state.engine, snapshot=True, actor=reader.actor) as connection:
         batch = last_batch(connection)
         rows = read_usage(connection, question, offset=0 if whole else cursor, limit=None if whole else limit + 1)
     records = [to_record(row, question) for row in rows]

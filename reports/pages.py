@@ -22,6 +22,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import Guard
 
 from metering.errors import JaugeError, Unavailable
+from metering.identity import Principal
 from reports.drawing import Drawer, DrawingError
 from reports.selection import ZONE, BadSelection, language_of, selection_from
 from reports.shown import UsagePage
@@ -132,7 +133,10 @@ def pages_router(
         try:
             today = now().astimezone(ZONE).date()
             selection = selection_from(list(request.query_params.multi_items()), today=today, language=language)
-            page = await sync_to_thread(lambda: build_page(selection, read(state, selection.question()), today=today))
+            reader: Principal = request.scope["state"]["principal"]
+            page = await sync_to_thread(
+                lambda: build_page(selection, read(state, selection.question(), reader), today=today)
+            )
         except BadSelection as error:
             html = render_error(language, error.sentences, request_id, has_bad_parameters=True)
             return _html(html, language, status=400)

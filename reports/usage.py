@@ -7,7 +7,7 @@ a past batch, or finer cuts. A quantity that no request of a group knows is None
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any, get_args
@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import sqlalchemy as sa
 
-from metering.errors import Unprocessable
+from metering.errors import Forbidden, Unprocessable
+from metering.identity import Principal
 from metering.rules.periods import BOOKS_ZONE, PARIS, Bucket, day_bounds
 from metering.rules.quantities import FAILURES, QUANTITIES
 from metering.tables import (
@@ -83,6 +84,22 @@ def parse_question(params: Mapping[str, str | Sequence[str] | None]) -> UsageQue
         raise Unprocessable("unknown_value", "Not a group.", field="group_by", expected=", ".join(GROUPS))
     filters = {name: values for name in GROUPS if (values := tuple(filter(None, _many(params, name))))}
     return UsageQuestion(start, end, bucket, zone, group_by, filters, _whole(params, "as_of"))  # type: ignore[arg-type]
+
+
+def for_reader(question: UsageQuestion, reader: Principal) -> UsageQuestion:
+    """The part of a question that a reader may ask: a manager of the administration, a member of their own use.
+
+    Raises: Forbidden for a filter on others.
+    """
+    own = {"tenant": reader.tenant} | ({"user": reader.account} if reader.role == "member" else {})
+    filters = dict(question.filters)
+    for name, value in own.items():
+        if value is None:
+            continue
+        if any(asked != value for asked in filters.get(name, ())):
+            raise Forbidden("not_yours", "That isn't yours to read.", field=name, expected="your own")
+        filters[name] = (value,)
+    return replace(question, filters=filters)
 
 
 def read_usage(

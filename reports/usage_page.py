@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from litestar.datastructures import State
 
 from metering.database import transaction
+from metering.identity import Principal
 from metering.rules.periods import Bucket, bucket_starts
 from reports import wording
 from reports.drawing import Drawing
@@ -43,7 +44,7 @@ from reports.shown import (
     TableRow,
     UsagePage,
 )
-from reports.usage import UsageQuestion, UsageRow, known_values, last_batch, read_usage, recorded_bounds
+from reports.usage import UsageQuestion, UsageRow, for_reader, known_values, last_batch, read_usage, recorded_bounds
 from reports.wording import Language, say
 
 PRESET_DAYS = (7, 30, 90)
@@ -62,15 +63,15 @@ class Reading:
     choices: Mapping[str, Sequence[str]]
 
 
-Read = Callable[[State, UsageQuestion], Reading]
+Read = Callable[[State, UsageQuestion, Principal], Reading]
 
 
-def read_ledger(state: State, question: UsageQuestion) -> Reading:
-    """Read everything the page shows from one state of the ledger. Raises: JaugeError."""
+def read_ledger(state: State, question: UsageQuestion, reader: Principal) -> Reading:
+    """Read everything the page shows, as far as the reader may, from one state of the ledger. Raises: JaugeError."""
     # One snapshot: the entry number printed is the one the figures go up to, even while events arrive.
-    with transaction(state.engine, snapshot=True) as connection:
+    with transaction(state.engine, snapshot=True, actor=reader.actor) as connection:
         return Reading(
-            rows=read_usage(connection, question),
+            rows=read_usage(connection, for_reader(question, reader)),
             newest=last_batch(connection),
             bounds=recorded_bounds(connection),
             choices={name: known_values(connection, name) for name in FILTERS},

@@ -21,8 +21,8 @@ from hypothesis import settings as hypothesis_settings
 
 from metering import embedded, migrate
 from metering.catalog.tenants import add_tenant
+from metering.catalog.tokens import add_token
 from metering.database import engine_for
-from metering.identity import add_token
 from metering.services import Services, open_services
 from metering.settings import Settings
 

@@ -23,11 +23,11 @@ import polars as pl
 import sqlalchemy as sa
 
 from metering.catalog.tenants import add_tenant
+from metering.catalog.tokens import add_token
 from metering.database import raw, transaction
 from metering.events.decoding import decode
 from metering.events.envelope import UsageEvent
 from metering.events.intake import Pending
-from metering.identity import add_token
 from metering.ledger.append import Outcome, prepare
 from metering.ledger.committer import GroupCommitter
 from metering.ledger.rows import COPY_HEADER, COPY_TRAILER, ENTRY_COLUMNS, row_prefix

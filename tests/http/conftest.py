@@ -11,8 +11,8 @@ from litestar.testing import TestClient
 
 from metering import embedded
 from metering.app import create_app
+from metering.catalog.tokens import add_token
 from metering.database import engine_for
-from metering.identity import add_token
 from metering.services import Services, open_services
 from metering.settings import Settings
 

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 import zstandard
 
 from metering.app import create_app
+from metering.catalog.tokens import add_token
 from metering.database import transaction
 from metering.events import routes
 from metering.events.room import Room
-from metering.identity import add_token
 from metering.ledger.append import LEDGER_LOCK
 from metering.services import Services, open_services
 from metering.tables import ledger_entry

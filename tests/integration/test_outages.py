@@ -20,8 +20,8 @@ import redis
 
 from metering import embedded, migrate
 from metering.catalog.tenants import add_tenant
+from metering.catalog.tokens import add_token
 from metering.database import engine_for
-from metering.identity import add_token
 from metering.ledger.verify import verify
 from tests.conftest import TENANTS
 from tests.integration.doors import NDJSON, STREAM, assert_exact, entry, until

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from litestar.datastructures import State
 from playwright.sync_api import Browser, sync_playwright
 
 from metering.errors import JaugeError
+from metering.identity import Principal
 from reports.drawing import Drawer
 from reports.pages import pages_router
 from reports.usage import UsageQuestion
@@ -31,7 +33,7 @@ class Console:
     answer: Reading | JaugeError | None = None
     questions: list[UsageQuestion] = field(default_factory=list)
 
-    def read(self, _state: State, question: UsageQuestion) -> Reading:
+    def read(self, _state: State, question: UsageQuestion, _reader: Principal) -> Reading:
         self.questions.append(question)
         if isinstance(self.answer, JaugeError):
             raise self.answer
@@ -48,8 +50,11 @@ def served() -> Iterator[Console]:
         async with drawer.running():
             yield
 
+    async def as_operator(connection: Any, _handler: Any) -> None:
+        connection.scope["state"]["principal"] = Principal("operator", "operator")
+
     app = Litestar(
-        [pages_router(drawer, read=console.read, now=lambda: samples.NOW)],
+        [pages_router(drawer, guards=[as_operator], read=console.read, now=lambda: samples.NOW)],
         state=State({"settings": SimpleNamespace(language="fr")}),
         lifespan=[lifespan],
     )

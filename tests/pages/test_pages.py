@@ -10,6 +10,7 @@ import pytest
 from litestar.datastructures import State
 
 from metering.errors import Unavailable, Unprocessable
+from metering.identity import Principal
 from metering.services import Services
 from reports.pages import SECURITY_HEADERS, render_usage
 from reports.selection import BUCKETS, GROUPS, BadSelection, Selection, language_of, selection_from
@@ -309,9 +310,11 @@ def test_a_rule_of_the_ledger_is_a_bad_request_here(console: Console) -> None:
 
 # Over a real ledger
 
+OPERATOR = Principal("operator", "operator")
+
 
 def test_an_empty_database_is_an_empty_page(services: Services) -> None:
-    found = read_ledger(State({"engine": services.engine}), selection().question())
+    found = read_ledger(State({"engine": services.engine}), selection().question(), OPERATOR)
     assert (found.rows, found.newest, found.bounds) == ([], None, None)
     assert build_page(selection(), found, today=TODAY).empty is not None
 
@@ -324,7 +327,7 @@ def test_the_page_shows_what_was_sent_and_the_csv_agrees(api: Api, services: Ser
     with api.client() as client:
         assert client.post("/v1/events", json=events).status_code == 200
     chosen = selection(first=date(2026, 10, 5), last=date(2026, 10, 5), quantity="total_tokens")
-    page = build_page(chosen, read_ledger(State({"engine": services.engine}), chosen.question()), today=TODAY)
+    page = build_page(chosen, read_ledger(State({"engine": services.engine}), chosen.question(), OPERATOR), today=TODAY)
     assert [it.value for it in page.headlines] == ["7", "500", "100", None, "1", "1"]
     assert page.ranking is not None
     assert [(line.name, line.amount) for line in page.ranking.rows] == [("albert-large", "600"), ("albert-small", None)]

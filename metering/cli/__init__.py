@@ -1,0 +1,54 @@
+"""The `jauge` command: what its parts offer, together.
+
+Each module holds the commands of one subject. A command imports what it needs when it runs, so that short commands
+start fast.
+"""
+
+from typing import Any
+
+import rich_click as click
+
+from metering.cli import embedded, events, ledger, people, running
+from metering.cli.opening import EXIT_DIFFERS, EXIT_UNAVAILABLE
+from metering.errors import JaugeError, Unavailable
+
+
+class Jauge(click.RichGroup):
+    """A group whose errors end a command with a sentence and a code, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except JaugeError as error:
+            place = f" ({error.field}: {error.expected})" if error.field and error.expected else ""
+            click.echo(f"error: {error.detail}{place} [{error.code}]", err=True)
+            ctx.exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_DIFFERS)
+
+
+@click.group(cls=Jauge)
+@click.version_option(package_name="jauge")
+def main() -> None:
+    """Usage ledger of a sovereign AI platform.
+
+    Without JAUGE_DATABASE_URL and JAUGE_REDIS_URL, commands use a PostgreSQL and a Valkey of their own,
+    in `.jauge/` of the working folder.
+    """
+
+
+for command in (
+    running.serve,
+    running.worker,
+    running.demo,
+    running.migrate,
+    running.health,
+    events.ingest,
+    events.quarantine,
+    ledger.correct,
+    ledger.void,
+    ledger.verify,
+    ledger.usage,
+    people.tenants,
+    people.tokens,
+    embedded.embedded_group,
+):
+    main.add_command(command)
