@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import litestar_offline_docs
-from litestar import Litestar, MediaType, Request, Response, get
+from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
@@ -17,14 +17,24 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from metering.catalog.routes.access import access_router
+from metering.catalog.routes.admin import admin_router
+from metering.catalog.routes.keys import keys_router
+from metering.catalog.routes.limits import limits_router
+from metering.catalog.routes.me import me_router
+from metering.catalog.routes.models import models_router
+from metering.catalog.routes.people import people_router
+from metering.catalog.routes.service import service_router
 from metering.errors import JaugeError
 from metering.events.routes import CHECKING_MAX, events_router
 from metering.health import check_stores
 from metering.ledger.routes import ledger_router
 from metering.metrics import WAITING
+from metering.openapi import document_errors
 from metering.services import Services
 from metering.web import (
     TOKEN_SECURITY,
+    knowing_changes,
     problem_of_fault,
     problem_of_litestar,
     problem_of_ours,
@@ -55,6 +65,15 @@ def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
+catalog_router = Router(
+    "/",
+    route_handlers=[
+        admin_router, limits_router, service_router, access_router, me_router, people_router, keys_router,
+    ],
+    middleware=[knowing_changes],
+)  # fmt: skip
+
+
 def create_app(services: Services) -> Litestar:
     """The application on these services."""
     drawer = Drawer()
@@ -64,7 +83,7 @@ def create_app(services: Services) -> Litestar:
         with services.catalog.watching():
             yield
 
-    return Litestar(
+    app = Litestar(
         lifespan=[lambda _app: drawer.running(), watching],
         route_handlers=[
             healthz,
@@ -72,6 +91,8 @@ def create_app(services: Services) -> Litestar:
             metrics,
             events_router,
             ledger_router,
+            catalog_router,
+            models_router,
             usage_router(guards=[require_reader], security=TOKEN_SECURITY),
             pages_router(drawer, guards=[require_reader]),
             create_static_files_router("/docs/assets", [DOCS_ASSETS], include_in_schema=False),
@@ -85,6 +106,7 @@ def create_app(services: Services) -> Litestar:
                 "corrections": services.corrections,
                 "catalog": services.catalog,
                 "doorkeeper": services.doorkeeper,
+                "master_key": services.master_key,
                 "redis": services.redis(),
                 "checking": anyio.CapacityLimiter(CHECKING_MAX),
             }
@@ -99,6 +121,8 @@ def create_app(services: Services) -> Litestar:
         request_max_body_size=services.settings.intake_bytes_max,
         openapi_config=_openapi(),
     )
+    document_errors(app.openapi_schema)
+    return app
 
 
 def _openapi() -> OpenAPIConfig:

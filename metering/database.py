@@ -8,7 +8,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from metering.errors import Unavailable
+from metering.errors import Unavailable, Unprocessable
 
 RETRY_AFTER_S = 5
 
@@ -66,7 +66,8 @@ def transaction(engine: sa.Engine, *, snapshot: bool = False, actor: Actor | Non
 
     snapshot: every statement of the block sees the database as it was at the first (REPEATABLE READ).
     actor: who acts; the database itself then keeps an administration to its own rows.
-    Raises: Unavailable when the database is away, full, busy or shutting down; what was written is then not known.
+    Raises: Unavailable when the database is away, full, busy or shutting down: what was written is then not known;
+    Unprocessable for a text that can't be stored.
     """
     chosen = engine.execution_options(isolation_level="REPEATABLE READ") if snapshot else engine
     try:
@@ -75,6 +76,8 @@ def transaction(engine: sa.Engine, *, snapshot: bool = False, actor: Actor | Non
                 _act_for(connection, actor)
             yield connection
     except (DBAPIError, sa.exc.TimeoutError, psycopg.Error) as error:
+        if _is_unstorable(error):
+            raise Unprocessable("invalid_text", "A text can't be stored.", expected="text without NUL") from error
         if (outage := outage_of(error)) is None:
             raise
         raise outage from error
@@ -97,6 +100,12 @@ def raw(connection: sa.Connection) -> psycopg.Connection:
     below = connection.connection.driver_connection
     assert isinstance(below, psycopg.Connection)
     return below
+
+
+def _is_unstorable(error: Exception) -> bool:
+    """Whether a text has a character that PostgreSQL has no place for; its driver says so without asking it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, psycopg.DataError) and cause.sqlstate is None
 
 
 def outage_of(error: Exception) -> Unavailable | None:

@@ -12,19 +12,26 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 
 import rich_click as click
+import sqlalchemy as sa
 
 from metering.accounts import die_with
-from metering.catalog.tenants import add_tenant
+from metering.catalog.apply import Change, Wanted, apply, read_file
+from metering.catalog.documents import Document, Notice, Retirement
+from metering.catalog.kinds import KINDS, Kind, load
 from metering.catalog.tokens import add_token, revoke_token
+from metering.database import Actor, transaction
 from metering.errors import Unavailable
 from metering.logs import configure_logs
 from metering.progress import Unit, progress
 from metering.services import Services, open_services
 from metering.settings import Settings, get_settings
-from metering.simulator import ADMINISTRATIONS, HttpDoor, SimulatedGateway, StreamDoor
+from metering.simulator import HttpDoor, SimulatedGateway, StreamDoor
+from metering.simulator.population import RETIRING_MODEL
 
 LIVE_EVENTS_PER_S = 0.5
 """Enough to see the page move; a day of it stays in proportion to the days of the history."""
@@ -44,8 +51,7 @@ def run_demo(file: Path | None, port: int | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with open_services(settings) as services, ExitStack() as stack:
-        for administration in ADMINISTRATIONS.values():
-            add_tenant(services.engine, administration.id, administration.name)
+        apply_catalogue(services.engine, datetime.now(UTC))
         chosen_port = _free_port(settings.host, settings.port if port is None else port)
         url = f"http://{settings.host}:{chosen_port}"
         server = stack.enter_context(_child(services, "serve", "--port", str(chosen_port)))
@@ -59,6 +65,44 @@ def run_demo(file: Path | None, port: int | None) -> None:
         _play(services, url, token, file, stop)
         for name, child in (("serve", server), ("worker", worker)):
             _raise_if_ended(name, child, settings)
+
+
+def apply_catalogue(engine: sa.Engine, now: datetime) -> list[Change]:
+    """Write the demo's catalogue, and return what changed: nothing, when it is there already.
+
+    What has dates near the present is written by the first start only, so that its dates stay.
+    """
+    wanted = read_file((files("metering.simulator") / "catalogue.yaml").read_bytes())
+    with transaction(engine, actor=Actor("demo")) as connection:
+        dated = [
+            (kind, document)
+            for kind, document in _dated_documents(now)
+            if kind.key_of(document) not in load(connection, kind)
+        ]
+        return apply(connection, Wanted([*wanted.documents, *dated]))
+
+
+def _dated_documents(now: datetime) -> list[tuple[Kind, Document]]:
+    """A model that retires in three weeks, and a maintenance in two days."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    retirement = Retirement(
+        kind="model",
+        subject=RETIRING_MODEL,
+        successor="albert-small",
+        announced_at=midnight - timedelta(days=40),
+        retires_at=midnight + timedelta(days=21),
+    )
+    notice = Notice(
+        id="maintenance-demo",
+        kind="maintenance",
+        title_fr="Maintenance du grand modèle",
+        title_en="Maintenance of the large model",
+        text_fr="Une réplique sur trois d’albert-large est mise à jour : les réponses peuvent être plus lentes.",
+        text_en="One replica in three of albert-large is updated: answers may be slower.",
+        starts_at=midnight + timedelta(days=2, hours=20),
+        ends_at=midnight + timedelta(days=2, hours=22),
+    )
+    return [(KINDS["retirements"], retirement), (KINDS["notices"], notice)]
 
 
 def _play(services: Services, url: str, token: str, file: Path | None, stop: threading.Event) -> None:

@@ -6,9 +6,11 @@
     ├── Forbidden         403  a valid token of another role
     ├── NotFound          404
     ├── Conflict          409  the same identity with other content
+    ├── Gone              410  it was there, and is no longer
     ├── TooLarge          413  beyond a stated limit
     ├── UnsupportedMedia  415  a media type or compression that isn't read
     ├── Unprocessable     422  read, but against a rule
+    ├── TooMany           429  more often than is allowed
     └── Unavailable       503  try again later: a store is away, full or busy
 
 Every error has a code for programs and a sentence for people; neither ever carries content of the request. Over HTTP
@@ -81,6 +83,11 @@ class Conflict(JaugeError):
     title = "Conflict with what is recorded"
 
 
+class Gone(JaugeError):
+    status = 410
+    title = "No longer there"
+
+
 class TooLarge(JaugeError):
     status = 413
     title = "Too large"
@@ -94,6 +101,11 @@ class UnsupportedMedia(JaugeError):
 class Unprocessable(JaugeError):
     status = 422
     title = "Against a rule"
+
+
+class TooMany(JaugeError):
+    status = 429
+    title = "Too many requests"
 
 
 class Unavailable(JaugeError):

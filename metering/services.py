@@ -16,6 +16,7 @@ from metering.ledger.append import Ledger
 from metering.ledger.committer import GroupCommitter
 from metering.ledger.corrections import Corrections
 from metering.ledger.series import SeriesRegistry
+from metering.outbox.secrets import MasterKey, load_master_key
 from metering.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Services:
     corrections: Corrections
     catalog: CatalogReader
     doorkeeper: Doorkeeper
+    master_key: MasterKey
 
     def redis(self) -> "redis.Redis":
         """A client of the stream's server."""
@@ -94,6 +96,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
                 corrections=Corrections(engine, ledger),
                 catalog=catalog,
                 doorkeeper=Doorkeeper(catalog),
+                master_key=load_master_key(settings),
             )
         finally:
             committer.close()

@@ -50,6 +50,32 @@ class Settings(BaseSettings):
         ge=100,
         description="Time, in milliseconds, after which a silent consumer's messages are taken over.",
     )
+    secret_key: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="Master key that webhook secrets and activation codes are derived from, 32 characters at least. "
+        "Unset: with the embedded database, one is made in the data folder; otherwise both are refused.",
+    )
+    public_url: str = Field(
+        default="http://127.0.0.1:8321",
+        pattern="^https?://[^ ]+$",
+        description="Address at which people reach the pages, for links in mails.",
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="Mail server: smtp://USER:PASSWORD@HOST:PORT (STARTTLS), or smtps://. "
+        "Unset: mails are written to the folder `mail` of the data folder.",
+    )
+    mail_from: str = Field(
+        default="Jauge <jauge@localhost>", pattern="^[^\r\n]+@[^\r\n]+$", description="Sender of mails."
+    )
+    operator_mail: str | None = Field(
+        default=None, description="Address that is told of what waits for the operator. Unset: no such mails."
+    )
+    webhook_private: bool = Field(
+        default=False,
+        description="Whether webhooks may lead to private addresses and over plain http: for development only.",
+    )
     verify_at_hour: int = Field(
         default=3,
         ge=0,

@@ -93,8 +93,8 @@ def problem_of_litestar(request: Request[Any, Any, Any], error: HTTPException) -
         "status": error.status_code,
         "code": code,
     }
-    if isinstance(error, ValidationException) and (field := _field_of(error)):
-        members["field"] = field
+    if isinstance(error, ValidationException):
+        members |= _place_of(error)
     return _problem(request, members, dict(error.headers or {}))
 
 
@@ -108,12 +108,23 @@ _CODES = {
 _missing = re.compile(r"Missing required \w+ parameter '(\w+)'")
 
 
-def _field_of(error: ValidationException) -> str | None:
-    """Name of the parameter or field that an error is about. Only names that we declare appear in either place."""
+BODY = "data"
+"""What Litestar calls the body as a whole."""
+
+_own_rule = re.compile(r"(\w+): expected (.+?)(?: - at `.*`)?")
+"""How documents of ours say what is wrong; the framework's own sentences can quote the body, and are left out."""
+
+
+def _place_of(error: ValidationException) -> dict[str, str]:
+    """Field that an error is about, and what was expected there. Only names that we declare appear in either."""
     if missing := _missing.match(error.detail):
-        return missing[1]
-    places = error.extra if isinstance(error.extra, list) else []
-    return ", ".join(str(place["key"]) for place in places if isinstance(place, dict) and "key" in place) or None
+        return {"field": missing[1]}
+    places = [place for place in error.extra if isinstance(place, dict)] if isinstance(error.extra, list) else []
+    fields = [place["key"] for place in places if place.get("key", BODY) != BODY]
+    rules = filter(None, (_own_rule.fullmatch(str(place.get("message"))) for place in places))
+    if rule := next(rules, None):
+        return {"field": ".".join([*fields[:1], rule[1]]), "expected": rule[2]}
+    return {"field": ", ".join(fields)} if fields else {}
 
 
 def problem_of_fault(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, object]]:
@@ -175,5 +186,20 @@ def request_log(app: ASGIApp) -> ASGIApp:
                 status=status,
                 duration_us=(time.perf_counter_ns() - started_ns) // 1000,
             )
+
+    return handle
+
+
+def knowing_changes(app: ASGIApp) -> ASGIApp:
+    """Read what a request changed in the catalogue before it is answered: who has written finds it written."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                await anyio.to_thread.run_sync(scope["litestar_app"].state.catalog.refresh)
+            await send(message)
+
+        changes = scope["type"] == ScopeType.HTTP and scope["method"] != "GET"
+        await app(scope, receive, answer if changes else send)
 
     return handle

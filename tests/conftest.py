@@ -85,7 +85,13 @@ def redis_url(servers: embedded.Servers) -> str:
 @pytest.fixture
 def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
     """Settings that lead to the test's own stores."""
-    return Settings(database_url=database_url, redis_url=redis_url, data=tmp_path / "unused", stream_claim_ms=500)
+    return Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        data=tmp_path / "unused",
+        stream_claim_ms=500,
+        secret_key="a key for tests, long enough to be one",
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from metering.cli import embedded, events, ledger, people, running
+from metering.cli import catalog, embedded, events, ledger, people, running
 from metering.cli.opening import EXIT_DIFFERS, EXIT_UNAVAILABLE
 from metering.errors import JaugeError, Unavailable
 
@@ -20,7 +20,8 @@ class Jauge(click.RichGroup):
         try:
             return super().invoke(ctx)
         except JaugeError as error:
-            place = f" ({error.field}: {error.expected})" if error.field and error.expected else ""
+            place = ": ".join(filter(None, (error.field, error.expected)))
+            place = f" ({place})" if place else ""
             click.echo(f"error: {error.detail}{place} [{error.code}]", err=True)
             ctx.exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_DIFFERS)
 
@@ -47,6 +48,9 @@ for command in (
     ledger.void,
     ledger.verify,
     ledger.usage,
+    catalog.catalog,
+    catalog.overload,
+    catalog.messages,
     people.tenants,
     people.tokens,
     embedded.embedded_group,

@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 something was refused or differs; 2 a wrong call; 75 a store is away: try again.
 """
 
+import getpass
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from metering.errors import Unavailable
 
 if TYPE_CHECKING:
+    from metering.database import Actor
     from metering.services import Services
 
 EXIT_DIFFERS = 1
@@ -41,3 +43,10 @@ def stop_on_signals() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+def me() -> "Actor":
+    """Who the record of changes names for a command: the account of the machine."""
+    from metering.database import Actor
+
+    return Actor(f"command:{getpass.getuser()}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import rich_click as click
 
-from metering.cli.opening import services
+from metering.cli.opening import me, services
 from metering.printing import print_records
 
 
@@ -50,7 +50,7 @@ def tokens_add(name: str, role: Any) -> None:
     from metering.catalog.tokens import add_token
 
     with services() as opened:
-        click.echo(add_token(opened.engine, name, role))
+        click.echo(add_token(opened.engine, name, role, me()))
 
 
 @tokens.command("list")
@@ -73,5 +73,5 @@ def tokens_revoke(name: str) -> None:
     from metering.catalog.tokens import revoke_token
 
     with services() as opened:
-        revoke_token(opened.engine, name)
+        revoke_token(opened.engine, name, me())
     click.echo(f"{name}: revoked")

@@ -1,5 +1,6 @@
 """Commands that start the service, and look after it."""
 
+import threading
 from pathlib import Path
 
 import rich_click as click
@@ -20,14 +21,18 @@ def serve(host: str | None, port: int | None) -> None:
 
 @click.command()
 def worker() -> None:
-    """Consume the event stream, and do what happens at set times."""
+    """Consume the event stream, send mails and webhooks, and do what happens at set times."""
     from metering.events.stream import StreamConsumer
+    from metering.outbox.delivery import Postman, couriers_for
     from metering.scheduler import start_scheduler
 
     stop = stop_on_signals()
     with services() as opened:
         settings = opened.settings
-        scheduler = start_scheduler(opened.engine, verify_at_hour=settings.verify_at_hour)
+        scheduler = start_scheduler(opened.engine, opened.master_key, verify_at_hour=settings.verify_at_hour)
+        postman = Postman(opened.engine, couriers_for(settings, opened.master_key))
+        posting = threading.Thread(target=postman.run, args=(stop,), name="postman")
+        posting.start()
         StreamConsumer(
             opened.redis(),
             opened.intake,
@@ -36,6 +41,7 @@ def worker() -> None:
             events_max=settings.intake_events_max,
         ).run(stop)
         scheduler.shutdown()
+        posting.join()
 
 
 @click.command()

@@ -8,6 +8,7 @@ import anyio.to_thread
 import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.datastructures import Headers
+from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody, Parameter
 
 from metering.events.decoding import decode, decompress, framing_of
@@ -52,6 +53,7 @@ class QuarantinePage(msgspec.Struct):
     guards=[require("gateway", "operator")],
     security=TOKEN_SECURITY,
     status_code=200,
+    responses={207: ResponseSpec(IntakeAnswer, description="Some events were refused")},
 )
 async def post_events(request: Request[Any, Any, Any]) -> Response[IntakeAnswer]:
     state = request.app.state

@@ -3,12 +3,17 @@
 A limit bounds one meter, in one window, for each subject of a scope, over the requests that its selector takes. At one
 scope and for one (selector, meter, window) a dated override goes before the convention, and the convention before the
 plan. A limit that names a model, category or operation goes before the one for each of them (`model:*`), whatever
-their sources: who opens all models wider doesn't mean the scarce one.
+their sources: who opens all models wider doesn't mean the scarce one. One subject's own limit goes before every
+one's of the same source. Where two still say different things, the lower value holds, then the stricter mode, so that
+the order in which limits come never matters.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal, get_args
+
+from metering.rules.quantities import QUANTITY_MAX
 
 Scope = Literal["tenant", "project", "user", "key"]
 Meter = Literal[
@@ -39,9 +44,26 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 SOURCES: tuple[Source, ...] = get_args(Source)
 """First who goes before."""
 
+UNITS: Mapping[Meter, str] = MappingProxyType(
+    {
+        "requests": "request",
+        "input_tokens": "token",
+        "output_tokens": "token",
+        "total_tokens": "token",
+        "audio_ms": "ms",
+        "embedding_requests": "request",
+        "embedding_inputs": "input",
+        "pages": "page",
+        "searches": "search",
+        "cost_neur": "nEUR",
+        "carbon_ugco2e": "µgCO2e",
+        "concurrent_requests": "request",
+    }
+)
+"""Base unit of each meter."""
+
 EVERYTHING = "*"
 EACH = "*"
-VALUE_MAX = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +86,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a limit is chosen by: who asks for what. None is unknown, or absent."""
+    """What a limit is chosen by: who asks for what. None is unknown, or absent.
+
+    Its attributes are named as the scopes and as the kinds of selectors.
+    """
 
     tenant: str
     project: str | None = None
@@ -74,14 +99,6 @@ class Request:
     category: str | None = None
     operation: str | None = None
 
-    def subject(self, scope: Scope) -> str | None:
-        """Whom a scope means here."""
-        return {"tenant": self.tenant, "project": self.project, "user": self.user, "key": self.key}[scope]
-
-    def named(self, kind: Kind) -> str | None:
-        """What a kind of selector means here."""
-        return {"model": self.model, "category": self.category, "operation": self.operation}[kind]
-
 
 def faults_of(limit: Limit) -> list[tuple[str, str]]:
     """What makes no sense in a limit: (field, what was expected)."""
@@ -89,8 +106,8 @@ def faults_of(limit: Limit) -> list[tuple[str, str]]:
     kind, colon, name = limit.selector.partition(":")
     if limit.selector != EVERYTHING and not (colon and kind in KINDS and name):
         faults.append(("selector", "*, or model:, category: or operation: and a name or *"))
-    if limit.value is not None and not 0 <= limit.value <= VALUE_MAX:
-        faults.append(("value", f"null or 0 to {VALUE_MAX}"))
+    if limit.value is not None and not 0 <= limit.value <= QUANTITY_MAX:
+        faults.append(("value", f"null or 0 to {QUANTITY_MAX}"))
     if (limit.meter == "concurrent_requests") != (limit.window == "now"):
         faults.append(("window", "`now` for concurrent_requests, and for nothing else"))
     return faults
@@ -99,33 +116,94 @@ def faults_of(limit: Limit) -> list[tuple[str, str]]:
 def limits_for(request: Request, limits: Iterable[Limit]) -> list[Limit]:
     """The limits that a request must pass, one for each (scope, selector, meter, window) that takes it.
 
-    `model:*` and the like come out under the request's own model: its counter is that model's.
+    `model:*` and the like come out under the request's own model: its counter is that model's. A limit of what the
+    request doesn't have (a project, a category) doesn't take it.
     """
-    chosen: dict[tuple[str, str, str, str], tuple[tuple[int, int, int], Limit]] = {}
+    return _chosen(request, limits, open_ends=False)
+
+
+def limits_about(request: Request, limits: Iterable[Limit]) -> list[Limit]:
+    """The limits in force for any request that this one could become: what it leaves unknown stands for anything.
+
+    Of a request with nothing unknown they are `limits_for`.
+    """
+    return _chosen(request, limits, open_ends=True)
+
+
+def present_limit(wanted: Limit, limits: Iterable[Limit]) -> Limit | None:
+    """The limit in force where another is wanted: for its scope, selector, meter, window and subject; None without."""
+    each = f"{wanted.selector.partition(':')[0]}:{EACH}"
+    fitting = [
+        limit
+        for limit in limits
+        if (limit.scope, limit.meter, limit.window) == (wanted.scope, wanted.meter, wanted.window)
+        and limit.selector in {wanted.selector, each}
+        and limit.subject in {None, wanted.subject}
+    ]
+    return min(fitting, key=lambda limit: _rank(limit, wanted.selector), default=None)
+
+
+def is_raise(value: int | None, present: Limit) -> bool:
+    """Whether a value allows more than a limit does."""
+    return present.value is not None and (value is None or value > present.value)
+
+
+_Place = tuple[Scope, str, Meter, Window, str | None]
+"""Scope, selector, meter, window and subject: where only one limit holds."""
+
+
+def _chosen(request: Request, limits: Iterable[Limit], *, open_ends: bool) -> list[Limit]:
+    chosen: dict[_Place, Limit] = {}
     for limit in limits:
-        selector = _selector_for(request, limit)
-        if selector is None:
+        place = _place(request, limit, open_ends=open_ends)
+        if place is None:
             continue
-        place = (limit.scope, selector, limit.meter, limit.window)
-        # Own subject before every one's, among limits of one source.
-        rank = (int(limit.selector != selector), SOURCES.index(limit.source), int(limit.subject is None))
-        if place not in chosen or rank < chosen[place][0]:
-            chosen[place] = (rank, limit)
-    order = sorted(chosen, key=lambda place: (SCOPES.index(place[0]), *place[1:]))
-    return [_at(chosen[place][1], place[1]) for place in order]
+        rival = chosen.get(place)
+        if rival is None or _rank(limit, place[1]) < _rank(rival, place[1]):
+            chosen[place] = limit
+    return [_under(place[1], chosen[place]) for place in sorted(chosen, key=_order)]
 
 
-def _selector_for(request: Request, limit: Limit) -> str | None:
-    """The selector under which a limit takes a request; None where it doesn't."""
-    subject = request.subject(limit.scope)
-    if subject is None or limit.subject not in {None, subject}:
+def _place(request: Request, limit: Limit, *, open_ends: bool) -> _Place | None:
+    """Where a limit holds for a request; None where it doesn't."""
+    subject: str | None = getattr(request, limit.scope)
+    if subject is None:
+        if not open_ends:
+            return None
+        subject = limit.subject
+    elif limit.subject is not None and limit.subject != subject:
         return None
-    if limit.selector == EVERYTHING:
-        return EVERYTHING
-    kind, _, name = limit.selector.partition(":")
-    named = request.named(kind)  # type: ignore[arg-type]
-    return f"{kind}:{named}" if named is not None and name in {EACH, named} else None
+    selector = limit.selector
+    if selector != EVERYTHING:
+        kind, _, name = selector.partition(":")
+        named: str | None = getattr(request, kind)
+        if named is None:
+            if not open_ends:
+                return None
+        elif name == EACH:
+            selector = f"{kind}:{named}"
+        elif name != named:
+            return None
+    return limit.scope, selector, limit.meter, limit.window, subject
 
 
-def _at(limit: Limit, selector: str) -> Limit:
-    return Limit(limit.scope, selector, limit.meter, limit.window, limit.value, limit.mode, limit.subject, limit.source)
+def _rank(limit: Limit, selector: str) -> tuple[bool, int, bool, int, int]:
+    """Lowest goes before, among limits of one place."""
+    value = QUANTITY_MAX + 1 if limit.value is None else limit.value
+    return (
+        limit.selector != selector,
+        SOURCES.index(limit.source),
+        limit.subject is None,
+        value,
+        MODES.index(limit.mode),
+    )
+
+
+def _order(place: _Place) -> tuple[int, str, str, str, str]:
+    scope, selector, meter, window, subject = place
+    return SCOPES.index(scope), selector, meter, window, subject or ""
+
+
+def _under(selector: str, limit: Limit) -> Limit:
+    """The limit under the selector that its counter has."""
+    return limit if limit.selector == selector else replace(limit, selector=selector)

@@ -57,6 +57,7 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         model.name: model
         for model in (
             Model("albert-small", "openweight-small", 2, first_token_ms=120, token_us=9_000),
+            Model("albert-small-2024", "openweight-small", 1, first_token_ms=160, token_us=13_000),
             Model("albert-large", "openweight-large", 3, first_token_ms=420, token_us=24_000),
             Model("albert-code", "openweight-code", 1, first_token_ms=140, token_us=11_000),
             Model("albert-guard", "openweight-moderation", 1, first_token_ms=40),
@@ -71,6 +72,8 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         )
     }
 )
+RETIRING_MODEL = "albert-small-2024"
+"""Replaced by another of its category: asked for by its own name only, and by few."""
 REASONING_MODELS = frozenset({"albert-large"})
 
 
@@ -183,7 +186,8 @@ APPLICATIONS: tuple[Application, ...] = (
     ),
     Application(
         "dinum", "dinum-evaluation", "banc-essai", "always", 3,
-        {"chat albert-small": 40, "embedding embeddings-m3": 30, "rerank rerank-m3": 30}, pipeline=True,
+        {"chat albert-small": 34, "chat albert-small-2024": 6, "embedding embeddings-m3": 30, "rerank rerank-m3": 30},
+        pipeline=True,
     ),
     Application(
         "interieur", "interieur-courrier", "reponse-courrier", "office", 11,
@@ -191,7 +195,7 @@ APPLICATIONS: tuple[Application, ...] = (
     ),
     Application(
         "interieur", "interieur-auditions", "retranscription", "office", 4,
-        {"transcription whisper-large": 70, "chat albert-small": 30},
+        {"transcription whisper-large": 70, "chat albert-small": 26, "chat albert-small-2024": 4},
     ),
     Application(
         "interieur", "interieur-documentation", "base-documentaire", "office", 8,
@@ -211,7 +215,7 @@ APPLICATIONS: tuple[Application, ...] = (
     ),
     Application(
         "finances", "finances-assistance", "assistant-redaction", "office", 4,
-        {"chat albert-large": 55, "chat albert-small": 45}
+        {"chat albert-large": 55, "chat albert-small": 37, "chat albert-small-2024": 8}
     ),
     Application(
         "finances", "finances-marches", "analyse-marches", "office", 3, _RAG | {"file_ingest document-parser": 8},

@@ -86,10 +86,12 @@ account = sa.Table(
     sa.Column("role", sa.Text, nullable=False, server_default="member"),
     sa.Column("status", sa.Text, nullable=False, server_default="active"),
     _text("status_reason", nullable=True),
+    _text("suspended_by", nullable=True, comment="What an operator suspends, no manager restores."),
     _created(),
     sa.UniqueConstraint("tenant", "id"),
     _one_of("role", "manager", "member"),
     _one_of("status", "active", "suspended", "deleted"),
+    _one_of("suspended_by", "operator", "manager"),
     comment="Agents of an administration, by pseudonym.",
 )
 
@@ -308,8 +310,8 @@ access_request = sa.Table(
     _text("kind"),
     _text("organisation"),
     _text("siret", nullable=True),
-    _text("name", nullable=True, comment="Erased with the account, or when refused."),
-    _text("email", nullable=True, comment="Erased with the account, or when refused."),
+    _text("name", nullable=True, comment="Erased when activated, or 30 days after a refusal."),
+    _text("email", nullable=True, comment="Erased when activated, or 30 days after a refusal."),
     sa.Column("language", sa.Text, nullable=False, server_default="fr"),
     _text("motive"),
     sa.Column("experiment", sa.Text, sa.ForeignKey("experiment.id")),
@@ -326,6 +328,7 @@ access_request = sa.Table(
     _one_of("kind", "individual", "partner", "invitation"),
     _one_of("role", "manager", "member"),
     _one_of("state", "pending", "delayed", "approved", "refused", "activated", "expired"),
+    sa.Index("access_request_email_idx", sa.func.lower(sa.column("email"))),
     comment="Requests for an account.",
 )
 

@@ -27,7 +27,7 @@ outbox = sa.Table(
     sa.Column("key", sa.Text, nullable=False, unique=True, comment="What is told, to whom: told once."),
     sa.Column("channel", sa.Text, nullable=False),
     sa.Column("tenant", sa.Text, sa.ForeignKey("tenant.id")),
-    sa.Column("recipient", sa.Text, nullable=False, comment="account:ID, access_request:ID or webhook:ID."),
+    sa.Column("recipient", sa.Text, nullable=False, comment="Who is told, by id, see outbox.queue."),
     sa.Column("subject", sa.Text, nullable=False, comment="Template of a mail, or type of an event."),
     sa.Column("payload", pg.JSONB, nullable=False, comment="Values for the template; no name, address or secret."),
     sa.Column("state", sa.Text, nullable=False, server_default="waiting"),

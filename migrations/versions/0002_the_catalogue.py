@@ -11,13 +11,13 @@ TENANT_ROLE = "jauge_tenant"
 
 RECORDED = {
     "acceptance": ("account,document,version", ""),
-    "access_request": ("id", "name,email,code_digest,motive"),
-    "account": ("id", ""),
+    "access_request": ("id", "name,email,code_digest,motive,organisation,state_reason"),
+    "account": ("id", "status_reason"),
     "api_key": ("id", "digest"),
     "convention": ("id,version", ""),
     "deployment": ("id", ""),
     "experiment": ("id", ""),
-    "limit_override": ("id", ""),
+    "limit_override": ("id", "motive"),
     "model": ("id", ""),
     "model_alias": ("id", ""),
     "model_category": ("id", ""),
@@ -26,7 +26,7 @@ RECORDED = {
     "plan": ("id", ""),
     "platform": ("id", ""),
     "project": ("tenant,id", ""),
-    "raise_request": ("id", ""),
+    "raise_request": ("id", "motive,study,decision_reason"),
     "retirement": ("id", ""),
     "tenant": ("id", ""),
     "terms": ("document,version", ""),
@@ -82,6 +82,7 @@ GRANTS = {
     "api_key": ("SELECT, INSERT, UPDATE", OWN_ROWS),
     "catalog_change": ("SELECT", OWN_ROWS),
     "convention": ("SELECT", OWN_ROWS),
+    "deployment": ("SELECT", None),
     "ledger_batch": ("SELECT (seq, recorded_at)", None),
     "ledger_entry": ("SELECT", f"tenant = (SELECT number FROM tenant WHERE id = {OWN_TENANT})"),  # noqa: S608 - a constant
     "ledger_series": ("SELECT", OWN_ROWS),
@@ -431,8 +432,8 @@ def create_tables() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("organisation", sa.Text(), nullable=False),
         sa.Column("siret", sa.Text(), nullable=True),
-        sa.Column("name", sa.Text(), nullable=True, comment="Erased with the account, or when refused."),
-        sa.Column("email", sa.Text(), nullable=True, comment="Erased with the account, or when refused."),
+        sa.Column("name", sa.Text(), nullable=True, comment="Erased when activated, or 30 days after a refusal."),
+        sa.Column("email", sa.Text(), nullable=True, comment="Erased when activated, or 30 days after a refusal."),
         sa.Column("language", sa.Text(), server_default="fr", nullable=False),
         sa.Column("motive", sa.Text(), nullable=False),
         sa.Column("experiment", sa.Text(), nullable=True),
@@ -458,6 +459,7 @@ def create_tables() -> None:
         sa.UniqueConstraint("code_digest", name=op.f("access_request_code_digest_key")),
         comment="Requests for an account.",
     )
+    op.create_index("access_request_email_idx", "access_request", [sa.literal_column("lower(email)")], unique=False)
     op.create_table(
         "account",
         sa.Column("id", sa.Text(), nullable=False, comment="Pseudonym: the `user` of events."),
@@ -465,8 +467,15 @@ def create_tables() -> None:
         sa.Column("role", sa.Text(), server_default="member", nullable=False),
         sa.Column("status", sa.Text(), server_default="active", nullable=False),
         sa.Column("status_reason", sa.Text(), nullable=True),
+        sa.Column(
+            "suspended_by",
+            sa.Text(),
+            nullable=True,
+            comment="What an operator suspends, no manager restores.",
+        ),
         sa.Column("created_at", postgresql.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("role IN ('manager', 'member')", name=op.f("account_role_check")),
+        sa.CheckConstraint("suspended_by IN ('operator', 'manager')", name=op.f("account_suspended_by_check")),
         sa.CheckConstraint("status IN ('active', 'suspended', 'deleted')", name=op.f("account_status_check")),
         sa.ForeignKeyConstraint(["tenant"], ["tenant.id"], name=op.f("account_tenant_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("account_pkey")),
@@ -554,7 +563,7 @@ def create_tables() -> None:
         sa.Column("key", sa.Text(), nullable=False, comment="What is told, to whom: told once."),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=True),
-        sa.Column("recipient", sa.Text(), nullable=False, comment="account:ID, access_request:ID or webhook:ID."),
+        sa.Column("recipient", sa.Text(), nullable=False, comment="Who is told, by id, see outbox.queue."),
         sa.Column("subject", sa.Text(), nullable=False, comment="Template of a mail, or type of an event."),
         sa.Column(
             "payload",

@@ -101,5 +101,5 @@ def test_compose_has_every_part_with_its_health_and_no_secret() -> None:
     assert set(services) == {"migrate", "api", "worker", "postgres", "valkey"}
     assert all("healthcheck" in service for name, service in services.items() if name != "migrate")
     assert all(service["volumes"] for service in (services["postgres"], services["valkey"]))
-    for variable in ("JAUGE_POSTGRES_PASSWORD", "JAUGE_VALKEY_PASSWORD"):
+    for variable in ("JAUGE_POSTGRES_PASSWORD", "JAUGE_VALKEY_PASSWORD", "JAUGE_SECRET_KEY"):
         assert f"${{{variable}:?" in (ROOT / "docker-compose.yml").read_text()

@@ -1,0 +1,87 @@
+"""An administration that has something of everything, all of it marked, to see whether others ever meet it."""
+
+import json
+from datetime import UTC, date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from metering.database import transaction
+from metering.events.decoding import decode
+from metering.services import Services
+from metering.tables import (
+    acceptance,
+    access_request,
+    account,
+    api_key,
+    convention,
+    limit_override,
+    metadata,
+    notice,
+    outbox,
+    person,
+    project,
+    raise_request,
+    tenant,
+    terms,
+    token,
+    webhook,
+)
+
+MARK = "zzmark"
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+RULE = {"scope": "tenant", "selector": "*", "meter": "requests", "window": "day", "value": 5, "mode": "hard"}
+
+OWNED = sorted(name for name, table in metadata.tables.items() if "tenant" in table.c or name in {"tenant", "notice"})
+"""Tables that hold rows of administrations."""
+
+
+def mark_tenant(services: Services, tenant_id: str, make_event: Any) -> None:
+    """Give an administration a row in every table that holds rows of administrations."""
+    own = {"tenant": tenant_id}
+    rows: list[tuple[sa.Table, dict[str, Any]]] = [
+        (project, own | {"id": f"p-{MARK}", "name": MARK}),
+        (account, own | {"id": f"u-{MARK}", "role": "manager"}),
+        (person, own | {"account": f"u-{MARK}", "name": MARK, "email": f"{MARK}@example.test"}),
+        (api_key, own | {"id": f"k-{MARK}", "account": f"u-{MARK}", "project": f"p-{MARK}", "name": MARK,
+                         "prefix": f"sk-{MARK}", "digest": b"1" * 32}),
+        (token, own | {"name": f"t-{MARK}", "role": "account", "account": f"u-{MARK}", "digest": b"2" * 32}),
+        (convention, own | {"id": f"c-{MARK}", "version": 1, "title": MARK, "funder": MARK,
+                            "signed_on": date(2026, 1, 1), "effective_on": date(2026, 1, 1),
+                            "starts_on": date(2026, 1, 1), "ends_on": date(2026, 12, 31), "settlement": "billed",
+                            "overage": "bill", "tier": "soft", "outage": "open"}),
+        (raise_request, own | {"id": f"r-{MARK}", "account": f"u-{MARK}", "rule": RULE, "motive": MARK, "study": {}}),
+        (limit_override, own | {"id": f"o-{MARK}", "rule": RULE, "starts_at": NOW, "motive": MARK, "approver": MARK}),
+        (terms, {"document": "terms", "version": "1", "title_fr": "t", "title_en": "t", "text_fr": "t", "text_en": "t",
+                 "effective_at": NOW, "enforced_at": NOW}),
+        (acceptance, own | {"account": f"u-{MARK}", "document": "terms", "version": "1"}),
+        (access_request, own | {"id": f"a-{MARK}", "kind": "invitation", "organisation": MARK, "name": MARK,
+                                "email": f"{MARK}@example.test", "motive": MARK, "state": "approved"}),
+        (webhook, own | {"id": f"w-{MARK}", "url": f"https://{MARK}.test/", "events": [], "salt": b"3" * 16}),
+        (outbox, own | {"key": f"m-{MARK}", "channel": "mail", "recipient": f"account:u-{MARK}",
+                        "subject": "account_deleted", "payload": {}}),
+        (notice, {"id": f"n-{MARK}", "kind": "information", "title_fr": MARK, "title_en": MARK, "text_fr": MARK,
+                  "text_en": MARK, "starts_at": NOW, "tenants": [tenant_id]}),
+    ]  # fmt: skip
+    with transaction(services.engine) as connection:
+        for table, row in rows:
+            connection.execute(table.insert().values(row))
+        connection.execute(tenant.update().where(tenant.c.id == tenant_id).values(name=f"Name {MARK}"))
+    event = make_event(tenant=tenant_id, project=f"p-{MARK}", user=f"u-{MARK}", api_key=f"k-{MARK}")
+    answer = services.intake.take(decode(json.dumps(event).encode(), "json", 1), "http")
+    assert answer.is_whole
+
+
+def rows_of(services: Services, tenant_id: str) -> dict[str, list[str]]:
+    """Every row of an administration as text, by table, to compare before and after."""
+    found = {}
+    with transaction(services.engine) as connection:
+        for name in OWNED:
+            condition = {
+                "tenant": "id = :tenant",
+                "notice": ":tenant = ANY (tenants)",
+                "ledger_entry": "tenant = (SELECT number FROM tenant WHERE id = :tenant)",
+            }.get(name, "tenant = :tenant")
+            query = sa.text(f"SELECT t::text FROM {name} t WHERE {condition} ORDER BY 1")
+            found[name] = list(connection.scalars(query, {"tenant": tenant_id}))
+    return found
