@@ -15,7 +15,6 @@ def add_agent(services: Services, tenant: str, role: str = "member", account_id:
     chosen = account_id or f"u-{tenant}-{next(_numbers)}"
     with transaction(services.engine) as connection:
         connection.execute(account.insert().values(id=chosen, tenant=tenant, role=role))
-        connection.execute(
-            person.insert().values(account=chosen, tenant=tenant, name=f"Agent {chosen}", email=f"{chosen}@example.test")
-        )
+        own = {"account": chosen, "tenant": tenant, "name": f"Agent {chosen}", "email": f"{chosen}@example.test"}
+        connection.execute(person.insert().values(own))
         return chosen, issue_token(connection, f"{chosen}-token", "account", tenant=tenant, account=chosen)

@@ -1,7 +1,7 @@
 """Terms of use and data policy: what must be accepted, and who accepted it."""
 
 from collections.abc import Sequence, Set
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 import sqlalchemy as sa
@@ -18,19 +18,23 @@ from metering.tables import acceptance, terms
 TermsDocument = Literal["terms", "data_policy"]
 
 
+_Known = tuple[Sequence[documents.Terms], datetime, datetime, tuple[Demand, ...]]
+_FOR_EVER = datetime.max.replace(tzinfo=UTC)
+
+
 class DemandsInForce:
     """What must be accepted, remembered until time or a publication changes it: the hot path asks at every request."""
 
     def __init__(self) -> None:
-        self._known: tuple[Sequence[documents.Terms], datetime, datetime | None, tuple[Demand, ...]] | None = None
+        self._known: _Known = ((), _FOR_EVER, _FOR_EVER, ())
 
     def at(self, versions: Sequence[documents.Terms], now: datetime) -> tuple[Demand, ...]:
         """Demands of the versions of a snapshot at an instant; the same object as long as they stay."""
-        known = self._known
-        if known is not None and known[0] is versions and known[1] <= now and (known[2] is None or now < known[2]):
-            return known[3]
+        known, start, end, wanted = self._known
+        if known is versions and start <= now < end:
+            return wanted
         wanted = tuple(rules.demands(versions, now))
-        self._known = versions, now, rules.demands_until(versions, now), wanted
+        self._known = versions, now, rules.demands_until(versions, now) or _FOR_EVER, wanted
         return wanted
 
 
@@ -49,9 +53,12 @@ def accept(
 
     Raises: NotFound; Unprocessable for a version that another one has replaced.
     """
-    if accepted not in {(one.document, one.version) for one in catalog.terms}:
+    known = acceptances(connection, caller)
+    if accepted in known:
+        return known[accepted]
+    if accepted not in _names(catalog.terms):
         raise NotFound("unknown_terms", "There is no such version.", field="version")
-    if accepted not in {(one.document, one.version) for one in rules.acceptable(catalog.terms, now)}:
+    if accepted not in _names(rules.acceptable(catalog.terms, now)):
         raise Unprocessable(
             "terms_replaced", "Another version has replaced it.", field="version", expected="a later one"
         )
@@ -59,6 +66,10 @@ def accept(
     row = {"account": caller.account, "tenant": caller.tenant, "document": document, "version": version}
     connection.execute(insert(acceptance).values({**row, "accepted_at": now}).on_conflict_do_nothing())
     return acceptances(connection, caller)[accepted]
+
+
+def _names(versions: Sequence[documents.Terms]) -> set[Accepted]:
+    return {(one.document, one.version) for one in versions}
 
 
 def acceptances(connection: sa.Connection, caller: Principal) -> dict[Accepted, datetime]:

@@ -1,6 +1,8 @@
 """Requests for a higher limit against a real database: the study, the decision, and who is told."""
 
 import itertools
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -23,7 +25,7 @@ from metering.identity import Principal
 from metering.rules.limits import Limit, Request
 from metering.rules.studies import PeakHour, Study
 from metering.services import Services
-from metering.tables import catalog_change, outbox
+from metering.tables import catalog_change, outbox, raise_request
 from tests.conftest import ndjson
 from tests.people import add_agent
 
@@ -105,35 +107,41 @@ def test_a_refusal_changes_no_limit_and_a_decision_is_taken_once(services, membe
     assert ask(services, member).state == "pending"
 
 
-def test_of_two_who_decide_at_once_one_decides(services, member) -> None:
-    request = ask(services, member)
+def all_at_once(services: Services, calls: list[Callable[[], RaiseRequest]], held: sa.Executable) -> list[str]:
+    """What came of calls, all of which wait for the lock that a statement takes before any goes on."""
     services.catalog.refresh()
 
-    def attempt(number: int) -> str:
+    def attempt(call: Callable[[], RaiseRequest]) -> str:
         try:
-            return decide(services, request, value=2_000 + number).state
+            return call().state
         except Conflict as error:
             return error.code
 
-    with ThreadPoolExecutor(4) as pool:
-        outcomes = sorted(pool.map(attempt, range(4)))
-    assert outcomes == [*["already_decided"] * 3, "approved"]
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(len(calls)) as pool:
+        with transaction(services.engine) as holding:
+            holding.execute(held)
+            futures = [pool.submit(attempt, call) for call in calls]
+            deadline = time.monotonic() + 20
+            while holding.scalar(sa.text(waiting)) != len(calls):
+                assert time.monotonic() < deadline
+                holding.execute(sa.text("SELECT pg_stat_clear_snapshot()"))
+        return sorted(future.result() for future in futures)
+
+
+def test_of_those_who_decide_at_once_one_decides(services, member) -> None:
+    request = ask(services, member)
+    calls = [partial(decide, services, request, value=2_000 + number) for number in range(3)]
+    row = sa.select(raise_request).with_for_update()
+    assert all_at_once(services, calls, row) == ["already_decided", "already_decided", "approved"]
     with transaction(services.engine) as connection:
         assert len(list_overrides(connection, "dinum", after=None, limit=10)) == 1
 
 
-def test_of_two_who_ask_for_the_same_at_once_one_waits_and_the_others_are_told(services, manager) -> None:
-    services.catalog.refresh()
-
-    def attempt(value: int) -> str:
-        try:
-            return ask(services, manager, limit=wanted(value=value)).state
-        except Conflict as error:
-            return error.code
-
-    with ThreadPoolExecutor(4) as pool:
-        outcomes = sorted(pool.map(attempt, range(2_000, 2_004)))
-    assert outcomes == [*["already_pending"] * 3, "pending"]
+def test_of_those_who_ask_for_the_same_at_once_one_waits_and_the_others_are_told(services, manager) -> None:
+    calls = [partial(ask, services, manager, limit=wanted(value=value)) for value in range(2_000, 2_003)]
+    catalogue = sa.select(sa.func.pg_advisory_xact_lock(sa.text("x'4A415543'::bigint")))
+    assert all_at_once(services, calls, catalogue) == ["already_pending", "already_pending", "pending"]
     assert ask(services, manager, subject="u-2").state == "pending"
 
 
@@ -251,11 +259,17 @@ HISTORY = [
     (before, user, model, operation, tokens)
     for before, (user, model, operation) in itertools.product(
         (0, 1, 8, 29, 30),
-        [("u-1", "m-1", "chat"), ("u-1", "m-2", "chat"), ("u-2", "m-1", "chat"), ("u-2", "m-3", "embedding")],
+        [
+            ("u-1", "m-1", "chat"),
+            ("u-1", "m-2", "chat"),
+            ("u-2", "m-1", "chat"),
+            ("u-2", "m-3", "embedding"),
+            (None, "m-4", "chat"),
+        ],
     )
     for tokens in (10 + before, None if model == "m-2" else 100 * before)
 ]
-"""Two events a day and counter; the last day is beyond a study."""
+"""Two events a day and counter: some without a user, of a model without a category; the last day is beyond a study."""
 
 
 @pytest.fixture
@@ -295,13 +309,13 @@ STUDIED = [
     ({"scope": "user", "subject": "u-1"}, lambda user, model, operation: user if user == "u-1" else None),
     ({"selector": "model:*"}, lambda user, model, operation: model),
     ({"selector": "model:m-2"}, lambda user, model, operation: model if model == "m-2" else None),
-    ({"selector": "category:*"}, lambda user, model, operation: CATEGORIES[model]),
-    ({"selector": "category:text"}, lambda user, model, operation: "text" if CATEGORIES[model] == "text" else None),
+    ({"selector": "category:*"}, lambda user, model, operation: CATEGORIES.get(model)),
+    ({"selector": "category:text"}, lambda user, model, operation: "text" if CATEGORIES.get(model) == "text" else None),
     ({"selector": "operation:*"}, lambda user, model, operation: operation),
     ({"selector": "operation:chat"}, lambda user, model, operation: "chat" if operation == "chat" else None),
-    ({"scope": "user", "selector": "model:*"}, lambda user, model, operation: (user, model)),
+    ({"scope": "user", "selector": "model:*"}, lambda user, model, operation: (user, model) if user else None),
     ({"scope": "project", "subject": "assistant"}, lambda user, model, operation: "assistant"),
-    ({"scope": "key", "selector": "category:*"}, lambda user, model, operation: ("k-1", CATEGORIES[model])),
+    ({"scope": "key", "selector": "category:*"}, lambda user, model, operation: CATEGORIES.get(model)),
     ({"meter": "embedding_requests"}, lambda user, model, operation: "all" if operation == "embedding" else None),
 ]  # fmt: skip
 """A limit, and the counter of it that an event counts for; None: it doesn't."""

@@ -125,7 +125,8 @@ def test_every_table_of_administrations_is_separated(services: Services) -> None
         )
     assert not readable & set(OWNED)
     assert readable == {
-        "deployment", "ledger_batch", "model", "model_alias", "model_category", "plan", "platform", "retirement", "terms",
+        "deployment", "ledger_batch", "model", "model_alias", "model_category", "plan", "platform", "retirement",
+        "terms",
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import sqlalchemy as sa
 from litestar import Request, Response, Router, get, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody, PathParameter
 
 from metering.catalog.conventions import terms_of_use
 from metering.catalog.documents import Id, Instant, Model, ModelName, Retirement, Tier
@@ -32,6 +32,12 @@ from metering.tables import deployment
 from metering.web import TOKEN_SECURITY, caller_of, require
 
 KeyDigest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of the key, in hexadecimal.")]
+
+Name = Annotated[
+    Path,
+    # A name may have slashes, as a path has; but it is no URI, which OpenAPI would say of a path.
+    PathParameter(description="Model, alias or category.", schema_extra={"format": None}),
+]
 
 
 class RetirementShown(msgspec.Struct):
@@ -134,7 +140,7 @@ def get_models(request: Request[Any, Any, Any]) -> ModelList:
 
 
 @get("/v1/models/{name:path}", summary="The model that answers to a name", sync_to_thread=True)
-def get_model(request: Request[Any, Any, Any], name: FromPath[Path]) -> Response[NamedModel]:
+def get_model(request: Request[Any, Any, Any], name: Name) -> Response[NamedModel]:
     catalog, now = _catalog(request).current(), datetime.now(UTC)
     found = look_up(catalog, str(name).removeprefix("/"), now)
     answer = NamedModel(
