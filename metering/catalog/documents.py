@@ -91,6 +91,8 @@ class Plan(Document, frozen=True, kw_only=True):
     limits: list[Limit] = []
 
     def faults(self) -> Iterator[tuple[str, str]]:
+        if any(limit.window == "term" for limit in self.limits):
+            yield "limits", "windows other than term, which a convention has and a plan hasn't"
         yield from _repeated_limits(self.limits)
 
 

@@ -15,7 +15,7 @@ from metering import embedded
 from metering.migrate import upgrade
 from metering.services import Services, open_services
 from metering.settings import Settings
-from tests.bench import measures
+from tests.bench import catalogue, measures
 from tests.bench.measures import Line
 from tests.bench.serving import served
 
@@ -42,6 +42,8 @@ def run(rows: int, *, small: bool) -> list[Line]:
             measures.file_ingest(services, max(calls // 8, 2)),
             measures.http_ingest(services, url, calls),
         ]
+    with stores() as services:
+        lines += [catalogue.key_check(services, 1_000 if small else 100_000), catalogue.change_visible(services)]
     with stores() as services:
         lines += charts(services, rows)
         lines.append(measures.ledger_append(services, batches))
