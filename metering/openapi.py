@@ -54,7 +54,7 @@ def _errors_of(path: str, method: str, operation: Operation) -> Iterator[HTTPSta
         yield HTTPStatus.NOT_FOUND
     if method != "get":
         yield HTTPStatus.CONFLICT
-    if not operation.security and method == "post":
+    if method == "post":
         yield HTTPStatus.TOO_MANY_REQUESTS
     if operation.request_body or "{" in path:
         yield HTTPStatus.GONE

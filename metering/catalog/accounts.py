@@ -92,8 +92,6 @@ def suspend_account(
     Raises: NotFound; Conflict for the last manager, unless an operator does it; Forbidden.
     """
     found = _held(connection, caller, tenant_id, account_id)
-    if found.suspended_by == "operator" and caller.role != "operator":
-        raise Forbidden("suspended_by_operator", "An operator has suspended the account.", field="account")
     if caller.role != "operator":
         _keep_a_manager(connection, tenant_id, found, stays=True)
     by = "operator" if caller.role == "operator" else "manager"
@@ -112,9 +110,7 @@ def suspend_account(
 
 def restore_account(connection: sa.Connection, caller: Principal, tenant_id: str, account_id: str) -> None:
     """End a suspension; of an active account, nothing. Raises: NotFound; Forbidden where an operator suspended it."""
-    found = _held(connection, caller, tenant_id, account_id)
-    if found.suspended_by == "operator" and caller.role != "operator":
-        raise Forbidden("suspended_by_operator", "An operator has suspended the account.", field="account")
+    _held(connection, caller, tenant_id, account_id)
     restored = {"status": "active", "status_reason": None, "suspended_by": None}
     connection.execute(account.update().where(account.c.id == account_id).values(restored))
 
@@ -171,7 +167,8 @@ def _accounts() -> sa.Select[Any]:
 def _held(connection: sa.Connection, caller: Principal, tenant_id: str, account_id: str) -> Account:
     """An account that the caller may change, while nobody else changes any.
 
-    Raises: NotFound; Forbidden for a caller who was deleted, suspended or made a member since the token was checked.
+    Raises: NotFound; Forbidden for a caller who was deleted, suspended or made a member since the token was checked,
+    and where an operator has suspended the account.
     """
     hold_catalog(connection)
     if caller.role != "operator":
@@ -180,7 +177,11 @@ def _held(connection: sa.Connection, caller: Principal, tenant_id: str, account_
         role = connection.scalar(query)
         if role is None or (account_id != caller.account and role != "manager"):
             raise Forbidden("not_a_manager", "The caller doesn't manage the administration any more.")
-    return find_account(connection, tenant_id, account_id)
+    found = find_account(connection, tenant_id, account_id)
+    if found.suspended_by == "operator" and caller.role != "operator":
+        # Nor deleted, to invite the same person again.
+        raise Forbidden("suspended_by_operator", "An operator has suspended the account.", field="account")
+    return found
 
 
 def _keep_a_manager(connection: sa.Connection, tenant_id: str, leaving: Account, *, stays: bool) -> None:

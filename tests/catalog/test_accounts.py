@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from metering.catalog.accounts import (
     delete_account,
@@ -13,6 +14,7 @@ from metering.catalog.accounts import (
     set_role,
     suspend_account,
 )
+from metering.catalog.issued_keys import KeyAsked, create_key
 from metering.catalog.own_tokens import TOKENS_MAX, add_own_token
 from metering.catalog.tenants import add_tenant
 from metering.database import transaction
@@ -82,8 +84,10 @@ def test_somebody_manages_those_who_remain(services) -> None:
     do(services, delete_account, OPERATOR, member, now=NOW)
 
 
-def test_the_last_one_may_leave(services) -> None:
+def test_the_last_one_may_leave_but_not_stay_without_managing(services) -> None:
     alone = agent(services, "manager")
+    with pytest.raises(Conflict):
+        do(services, set_role, alone, alone, "member")
     do(services, delete_account, alone, alone, now=NOW)
     assert statuses(services) == {alone.account: ("manager", "deleted")}
 
@@ -102,7 +106,11 @@ def test_no_manager_ends_what_an_operator_suspended(services) -> None:
     assert statuses(services)[target.account or ""][1] == "active"
     shown = do(services, suspend_account, OPERATOR, target, "abuse", now=NOW)
     assert (shown.status_reason, shown.suspended_by) == ("abuse", "operator")
-    for action, args in ((restore_account, {}), (suspend_account, {"reason": "away", "now": NOW})):
+    for action, args in (
+        (restore_account, {}),
+        (suspend_account, {"reason": "away", "now": NOW}),
+        (delete_account, {"now": NOW}),
+    ):
         with pytest.raises(Forbidden) as refused:
             do(services, action, manager, target, **args)
         assert refused.value.code == "suspended_by_operator"
@@ -126,6 +134,20 @@ def test_a_deleted_account_is_unknown_and_shows_nobody(services) -> None:
     with transaction(services.engine, actor=manager.actor) as connection:
         shown = next(one for one in list_accounts(connection, "dinum") if one.id == target.account)
     assert (shown.status, shown.name, shown.email) == ("deleted", None, None)
+
+
+def test_a_deleted_accounts_keys_and_tokens_are_revoked_and_it_is_told(services) -> None:
+    manager, target = agent(services, "manager"), agent(services)
+    for one in (manager, target):
+        with transaction(services.engine, actor=one.actor) as connection:
+            create_key(connection, one, KeyAsked("k", None, None, for_program=False), now=NOW)
+    do(services, delete_account, manager, target, now=NOW)
+    with services.engine.connect() as connection:
+        for table in ("api_key", "token"):
+            revoked = connection.execute(sa.text(f"SELECT account, revoked_at FROM {table}")).all()
+            assert dict(tuple(row) for row in revoked) == {manager.account: None, target.account: NOW}
+        told = connection.scalars(sa.text("SELECT subject FROM outbox ORDER BY subject")).all()
+    assert told == ["account.deleted", "account_deleted", "key.created", "key.created", "key.revoked"]
 
 
 def test_an_account_has_so_many_tokens_at_most(services) -> None:

@@ -114,6 +114,11 @@ class Platform:
             return error.code
         return "ok"
 
+    def told(self) -> set[str]:
+        """Subjects of all mails and events."""
+        with self.services.engine.connect() as connection:
+            return set(connection.scalars(sa.text("SELECT subject FROM outbox")))
+
     def everything_stored(self) -> str:
         """The text of every row of every table."""
         with self.services.engine.connect() as connection:
@@ -186,6 +191,11 @@ def test_the_life_of_an_account(platform, make_event) -> None:
     eventually(lambda: platform.check(key["secret"]), "invalid_key")
     assert platform.call("GET", "/v1/me", token).status_code == 401
     platform.deliver()
+    assert platform.told() == {
+        "access.requested", "access_received", "access_to_validate", "access.decided", "access_approved",
+        "account.activated", "key.created", "account.suspended", "account_suspended", "key.revoked", "account.deleted",
+        "account_deleted",
+    }  # fmt: skip
     stored = platform.everything_stored()
     assert account in stored
     assert key["secret"] not in stored
@@ -375,6 +385,10 @@ def test_a_suspended_administration_is_out_and_a_deleted_one_is_forgotten(platfo
     assert platform.call("POST", f"{admin}/suspension", platform.operator, {"reason": "unpaid"}).status_code == 204
     for one in (key, program):
         eventually(lambda one=one: platform.check(one["secret"]), "tenant_suspended")
+    assert {"tenant.suspended", "account_suspended"} <= platform.told()
+    body = {"name": NAME, "email": "late." + EMAIL}
+    refused = platform.call("POST", "/v1/tenants/dinum/invitations", platform.operator, body)
+    assert (refused.status_code, refused.json()["code"]) == (409, "tenant_not_active")
     assert platform.call("GET", "/v1/me", token).json()["code"] == "tenant_suspended"
     assert platform.call("DELETE", f"{admin}/suspension", platform.operator).status_code == 204
     eventually(lambda: platform.check(key["secret"]), "ok")
