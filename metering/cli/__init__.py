@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from metering.cli import catalog, embedded, events, ledger, people, running
+from metering.cli import access, accounts, catalog, embedded, events, keys, ledger, limits, models, people, running
 from metering.cli.opening import EXIT_DIFFERS, EXIT_UNAVAILABLE
 from metering.errors import JaugeError, Unavailable
 
@@ -52,6 +52,13 @@ for command in (
     catalog.overload,
     catalog.messages,
     people.tenants,
+    access.access,
+    accounts.accounts,
+    keys.keys,
+    limits.limits,
+    limits.raises,
+    limits.overrides,
+    models.models,
     people.tokens,
     embedded.embedded_group,
 ):

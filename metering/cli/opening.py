@@ -14,6 +14,7 @@ from metering.errors import Unavailable
 
 if TYPE_CHECKING:
     from metering.database import Actor
+    from metering.identity import Principal
     from metering.services import Services
 
 EXIT_DIFFERS = 1
@@ -50,3 +51,10 @@ def me() -> "Actor":
     from metering.database import Actor
 
     return Actor(f"command:{getpass.getuser()}")
+
+
+def operator() -> "Principal":
+    """Who a command is where a service asks who calls: an operator, named by the account of the machine."""
+    from metering.identity import Principal
+
+    return Principal(getpass.getuser(), "operator")
