@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from metering.rules.limits import EVERYTHING, METERS, Limit, Meter, Request
 from metering.rules.studies import METER_OPERATION, METER_QUANTITIES
@@ -58,8 +59,8 @@ def held_amount(meter: Meter, estimate: Estimate, operation: str | None) -> int:
     return amounts.get(meter, 0)
 
 
-def used_amounts(quantities: Mapping[str, int | None], operation: str | None) -> dict[int, int]:
-    """Amounts by number of meter of what was used: quantities as in events, None or absent where unknown.
+def used_amounts(quantities: Mapping[Any, Any], operation: str | None) -> dict[int, int]:
+    """Amounts by number of meter of what was used: quantities by name as in events, None or absent where unknown.
 
     A meter of which nothing is known is absent. A request that is over runs no more: concurrent requests are 0.
     """

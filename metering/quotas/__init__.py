@@ -1,0 +1,1 @@
+"""May this request run: counters and holds, checked in one call and settled by the ledger."""

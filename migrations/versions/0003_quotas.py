@@ -1,0 +1,22 @@
+"""Buildings of the counters of quotas."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "quota_epoch",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column(
+            "epoch", sa.BigInteger(), nullable=False, comment="How often its counters were built from the ledger."
+        ),
+        sa.Column("built_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["tenant"], ["tenant.id"], name=op.f("quota_epoch_tenant_fkey")),
+        sa.PrimaryKeyConstraint("tenant", name=op.f("quota_epoch_pkey")),
+        comment="Buildings of an administration's counters: what an older copy of them says is not believed.",
+    )
