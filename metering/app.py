@@ -31,6 +31,7 @@ from metering.health import check_stores
 from metering.ledger.routes import ledger_router
 from metering.metrics import WAITING
 from metering.openapi import document_errors
+from metering.quotas.routes import quotas_router
 from metering.services import Services
 from metering.web import (
     TOKEN_SECURITY,
@@ -77,11 +78,13 @@ catalog_router = Router(
 def create_app(services: Services) -> Litestar:
     """The application on these services."""
     drawer = Drawer()
+    quotas = services.quotas()
 
     @asynccontextmanager
     async def watching(_app: Litestar) -> AsyncIterator[None]:
         with services.catalog.watching():
             yield
+        await quotas.close()
 
     app = Litestar(
         lifespan=[lambda _app: drawer.running(), watching],
@@ -93,6 +96,7 @@ def create_app(services: Services) -> Litestar:
             ledger_router,
             catalog_router,
             models_router,
+            quotas_router,
             usage_router(guards=[require_reader], security=TOKEN_SECURITY),
             pages_router(drawer, guards=[require_reader]),
             create_static_files_router("/docs/assets", [DOCS_ASSETS], include_in_schema=False),
@@ -107,6 +111,7 @@ def create_app(services: Services) -> Litestar:
                 "catalog": services.catalog,
                 "doorkeeper": services.doorkeeper,
                 "master_key": services.master_key,
+                "quotas": quotas,
                 "redis": services.redis(),
                 "checking": anyio.CapacityLimiter(CHECKING_MAX),
             }

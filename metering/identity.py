@@ -27,13 +27,18 @@ class Principal:
         return Actor(f"{self.role}:{self.account or self.name}", self.tenant)
 
 
+def is_basic(authorization: str | None) -> bool:
+    """Whether an Authorization header is of a browser's kind, which it sends unasked, even for another site's page."""
+    return (authorization or "").partition(" ")[0].lower() == "basic"
+
+
 def secret_of(authorization: str | None) -> str:
     """The secret of an Authorization header: `Bearer TOKEN`, or `Basic` with the token as password (browsers).
 
     Raises: Unauthorized.
     """
     scheme, _, credentials = (authorization or "").partition(" ")
-    if scheme.lower() == "basic":
+    if is_basic(authorization):
         try:
             return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
         except (binascii.Error, UnicodeDecodeError):

@@ -17,10 +17,14 @@ from metering.ledger.committer import GroupCommitter
 from metering.ledger.corrections import Corrections
 from metering.ledger.series import SeriesRegistry
 from metering.outbox.secrets import MasterKey, load_master_key
+from metering.quotas.building import CounterBuilder
+from metering.quotas.store import CounterStore
 from metering.settings import Settings
 
 if TYPE_CHECKING:
     import redis
+
+    from metering.quotas.service import QuotaService
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,20 @@ class Services:
     catalog: CatalogReader
     doorkeeper: Doorkeeper
     master_key: MasterKey
+
+    def counters(self) -> CounterBuilder:
+        """What builds and settles the counters of quotas."""
+        return CounterBuilder(self.engine, self.catalog, CounterStore(self.redis()))
+
+    def quotas(self) -> "QuotaService":
+        """What answers the gateway's question; for one event loop."""
+        import redis.asyncio  # noqa: PLC0415
+
+        from metering.quotas.service import QuotaService  # noqa: PLC0415
+        from metering.quotas.store import AsyncCounterStore  # noqa: PLC0415
+
+        client = redis.asyncio.Redis.from_url(self.stores.redis_url, socket_connect_timeout=1)
+        return QuotaService(self.catalog, AsyncCounterStore(client), self.counters())
 
     def redis(self) -> "redis.Redis":
         """A client of the stream's server."""

@@ -20,8 +20,8 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from metering.catalog.tokens import Doorkeeper
-from metering.errors import BadRequest, JaugeError, NotFound
-from metering.identity import Principal, Role
+from metering.errors import BadRequest, JaugeError, NotFound, Unauthorized
+from metering.identity import Principal, Role, is_basic
 
 PROBLEM_JSON = "application/problem+json"
 TOKEN_SECURITY = [{"token": list[str]()}]
@@ -31,17 +31,31 @@ UNROUTED = "(none)"
 
 FRAMES_LOGGED = 12
 
+READING = frozenset({"GET", "HEAD"})
+"""Methods that change nothing."""
+
+BODY_BYTES_MAX = 64 * 1024
+"""Of a request by an agent or a visitor; documents, files and events may be larger."""
+
 Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
 
 def require(*roles: Role) -> Guard:
-    """A guard that lets holders of a token of one of these roles through; `caller_of` then tells who it is."""
+    """A guard that lets holders of a token of one of these roles through; `caller_of` then tells who it is.
+
+    A browser's password reads, and changes nothing: any page that a person opens could make the browser send it.
+    """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         doorkeeper: Doorkeeper = connection.app.state.doorkeeper
         authorization = connection.headers.get("authorization")
+        if connection.scope.get("method") not in READING and is_basic(authorization):
+            raise Unauthorized(
+                "bearer_needed", "A change needs a token, not a browser's password.", field="Authorization",
+                expected="Bearer TOKEN",
+            )  # fmt: skip
         connection.scope["state"]["principal"] = await anyio.to_thread.run_sync(doorkeeper.admit, authorization, *roles)
 
     return guard
@@ -196,10 +210,13 @@ def knowing_changes(app: ASGIApp) -> ASGIApp:
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] < 400:
-                await anyio.to_thread.run_sync(scope["litestar_app"].state.catalog.refresh)
+                try:
+                    await anyio.to_thread.run_sync(scope["litestar_app"].state.catalog.refresh)
+                except JaugeError as error:  # it is written all the same, and read as soon as the database is back
+                    log.warning("catalogue_not_read", code=error.code)
             await send(message)
 
-        changes = scope["type"] == ScopeType.HTTP and scope["method"] != "GET"
+        changes = scope["type"] == ScopeType.HTTP and scope["method"] not in READING
         await app(scope, receive, answer if changes else send)
 
     return handle

@@ -21,7 +21,7 @@ from litestar.datastructures import CacheControlHeader, State
 from litestar.static_files import create_static_files_router
 from litestar.types import Guard
 
-from metering.errors import JaugeError, Unavailable
+from metering.errors import Forbidden, JaugeError, Unavailable
 from metering.identity import Principal
 from reports.drawing import Drawer, DrawingError
 from reports.selection import ZONE, BadSelection, language_of, selection_from
@@ -131,11 +131,12 @@ def pages_router(
         language = language_of(asked, accepted, state.settings.language)
         request_id = request_id_of(request)
         try:
-            today = now().astimezone(ZONE).date()
+            moment = now()
+            today = moment.astimezone(ZONE).date()
             selection = selection_from(list(request.query_params.multi_items()), today=today, language=language)
             reader: Principal = request.scope["state"]["principal"]
             page = await sync_to_thread(
-                lambda: build_page(selection, read(state, selection.question(), reader), today=today)
+                lambda: build_page(selection, read(state, selection.question(), reader, moment), today=today)
             )
         except BadSelection as error:
             html = render_error(language, error.sentences, request_id, has_bad_parameters=True)
@@ -167,6 +168,8 @@ async def _drawn(drawer: Drawer, page: UsagePage) -> list[str] | None:
 def _failure(error: JaugeError, language: Language, request_id: str) -> Response[str]:
     if isinstance(error, Unavailable):
         sentence = say(language, "error.unavailable")
+    elif isinstance(error, Forbidden):
+        sentence = say(language, "error.not_yours")
     else:
         sentence = say(language, "error.rule", detail=error.detail)
     log.warning("page_not_shown", code=error.code, request_id=request_id)

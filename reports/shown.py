@@ -114,14 +114,28 @@ class Empty:
 
 
 @dataclass(frozen=True, slots=True)
+class Announcement:
+    """What readers are told. `label` and `state` say in words what its colour, chosen by `kind`, only repeats."""
+
+    kind: str
+    label: str
+    state: str
+    title: str
+    when: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class UsagePage:
     """The page "Consommation" with every text ready. Either `empty` is set, or the figures are."""
 
     selection: Selection
+    title: str
     period: str
     as_of: str
     selects: tuple[Select, ...]
     presets: tuple[Link, ...]
+    announcements: tuple[Announcement, ...] = ()
     headlines: tuple[Headline, ...] = ()
     figure: Figure | None = None
     ranking: Ranking | None = None

@@ -91,15 +91,18 @@ def for_reader(question: UsageQuestion, reader: Principal) -> UsageQuestion:
 
     Raises: Forbidden for a filter on others.
     """
-    own = {"tenant": reader.tenant} | ({"user": reader.account} if reader.role == "member" else {})
     filters = dict(question.filters)
-    for name, value in own.items():
-        if value is None:
-            continue
+    for name, value in _own_of(reader).items():
         if any(asked != value for asked in filters.get(name, ())):
             raise Forbidden("not_yours", "That isn't yours to read.", field=name, expected="your own")
         filters[name] = (value,)
     return replace(question, filters=filters)
+
+
+def _own_of(reader: Principal) -> dict[str, str]:
+    """What a reader is kept to: their administration, and a member to themselves; the platform's staff to nothing."""
+    own = {"tenant": reader.tenant} | ({"user": reader.account} if reader.role == "member" else {})
+    return {name: value for name, value in own.items() if value is not None}
 
 
 def read_usage(
@@ -135,22 +138,37 @@ def last_batch(connection: sa.Connection) -> tuple[int, datetime] | None:
     return None if row is None else (row.seq, row.recorded_at)
 
 
-def recorded_bounds(connection: sa.Connection) -> tuple[datetime, datetime] | None:
-    """First and last hour (UTC) with usage; None while there is none."""
+def recorded_bounds(connection: sa.Connection, reader: Principal) -> tuple[datetime, datetime] | None:
+    """First and last hour (UTC) with usage that a reader sees, or the first of those days; None while there is none."""
+    own = _own_of(reader)
+    source = _rollup_of({*own})
+    moment = source.c.hour if source is usage_hourly else source.c.day
     first, last = connection.execute(
-        sa.select(sa.func.min(usage_hourly.c.hour), sa.func.max(usage_hourly.c.hour))
+        sa.select(sa.func.min(moment), sa.func.max(moment)).where(*(source.c[name] == own[name] for name in own))
     ).one()
-    return None if first is None else (first, last)
+    if first is None:
+        return None
+    return (first, last) if source is usage_hourly else (day_bounds(first)[0], day_bounds(last)[0])
 
 
-def known_values(connection: sa.Connection, name: str) -> list[str]:
-    """Values in use of a group, sorted, at most 500."""
+def known_values(connection: sa.Connection, name: str, reader: Principal) -> list[str]:
+    """Values of a group that a reader finds in use, sorted, at most 500; of administrations, the registered ones."""
+    own = _own_of(reader)
     if name == "tenant":
         query = sa.select(tenant.c.id).order_by(tenant.c.id)
+        if "tenant" in own:
+            query = query.where(tenant.c.id == own["tenant"])
     else:
-        column = usage_hourly.c[name] if name in HOURLY_KEYS else usage_daily.c[name]
-        query = sa.select(column).where(column.is_not(None)).distinct().order_by(column)
+        source = _rollup_of({name, *own})
+        column = source.c[name]
+        query = sa.select(column).where(column.is_not(None), *(source.c[key] == own[key] for key in own))
+        query = query.distinct().order_by(column)
     return list(connection.scalars(query.limit(VALUES_MAX)))
+
+
+def _rollup_of(used: set[str]) -> sa.Table:
+    """The rollup that knows these groups; the smaller one, if both do."""
+    return usage_hourly if used <= set(HOURLY_KEYS) else usage_daily
 
 
 def record_fields(question: UsageQuestion) -> list[str]:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
+import sqlalchemy as sa
 from litestar.datastructures import State
 
 from metering.database import transaction
-from metering.identity import Principal
+from metering.identity import Principal, Role
 from metering.rules.periods import Bucket, bucket_starts
+from metering.tables import tenant
 from reports import wording
 from reports.drawing import Drawing
 from reports.figures import (
@@ -29,6 +31,7 @@ from reports.figures import (
     rank,
     sum_of,
 )
+from reports.notices import News, announcements, read_news
 from reports.selection import BUCKETS, DEFAULT_DAYS, FILTERS, GROUPS, PAGE_QUANTITIES, ZONE, Selection
 from reports.shown import (
     Choice,
@@ -55,26 +58,35 @@ RANKING_ROWS_MAX = 100
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the ledger answered: rows by bucket then group, its newest batch (number, time), the first and last hour
-    with usage, and the values each filter offers."""
+    with usage, the values each filter offers, and what the reader is told.
+
+    role: the reader's; administration: the name of theirs, None for the platform's staff.
+    """
 
     rows: Sequence[UsageRow]
     newest: tuple[int, datetime] | None
     bounds: tuple[datetime, datetime] | None
     choices: Mapping[str, Sequence[str]]
+    news: News
+    role: Role = "operator"
+    administration: str | None = None
 
 
-Read = Callable[[State, UsageQuestion, Principal], Reading]
+Read = Callable[[State, UsageQuestion, Principal, datetime], Reading]
 
 
-def read_ledger(state: State, question: UsageQuestion, reader: Principal) -> Reading:
+def read_ledger(state: State, question: UsageQuestion, reader: Principal, now: datetime) -> Reading:
     """Read everything the page shows, as far as the reader may, from one state of the ledger. Raises: JaugeError."""
     # One snapshot: the entry number printed is the one the figures go up to, even while events arrive.
     with transaction(state.engine, snapshot=True, actor=reader.actor) as connection:
         return Reading(
             rows=read_usage(connection, for_reader(question, reader)),
             newest=last_batch(connection),
-            bounds=recorded_bounds(connection),
-            choices={name: known_values(connection, name) for name in FILTERS},
+            bounds=recorded_bounds(connection, reader),
+            choices={name: known_values(connection, name, reader) for name in FILTERS},
+            news=read_news(connection, reader, now),
+            role=reader.role,
+            administration=connection.scalar(sa.select(tenant.c.name).where(tenant.c.id == reader.tenant)),
         )
 
 
@@ -83,10 +95,12 @@ def build_page(selection: Selection, reading: Reading, *, today: date) -> UsageP
     language = selection.language
     page = UsagePage(
         selection=selection,
+        title=_title(reading, language),
         period=wording.period(selection.first, selection.last, language),
         as_of=_as_of(selection, reading),
         selects=_selects(selection, reading),
         presets=_presets(selection, today),
+        announcements=announcements(reading.news, language),
     )
     if not reading.rows:
         return replace(page, empty=_empty(selection, reading, page.period))
@@ -98,6 +112,15 @@ def build_page(selection: Selection, reading: Reading, *, today: date) -> UsageP
         ranking=_ranking(selection, standings) if selection.group_by else None,
         table=_table(selection, reading.rows, page.period),
     )
+
+
+def _title(reading: Reading, language: Language) -> str:
+    """Whose use the page shows: a member's own, an administration's, or everybody's."""
+    if reading.role == "member":
+        return say(language, "usage.own")
+    if reading.administration is not None:
+        return say(language, "usage.of", administration=reading.administration)
+    return say(language, "usage")
 
 
 def _as_of(selection: Selection, reading: Reading) -> str:
@@ -155,7 +178,8 @@ def _presets(selection: Selection, today: date) -> tuple[Link, ...]:
 def _empty(selection: Selection, reading: Reading, period: str) -> Empty:
     language = selection.language
     if reading.bounds is None:
-        return Empty(say(language, "empty.nothing"), (), is_new=True)
+        is_new = reading.role == "operator"  # who connects a gateway; agents wait for their first request
+        return Empty(say(language, "empty.nothing" if is_new else "empty.nothing_yet"), (), is_new=is_new)
     said = wording.in_sentence(period)
     last = reading.bounds[1].astimezone(ZONE).date()
     first = max(reading.bounds[0].astimezone(ZONE).date(), last - timedelta(days=DEFAULT_DAYS - 1))

@@ -27,6 +27,23 @@ FRENCH: Mapping[str, str] = {
     "zone": "Dates et heures du fuseau {zone}.",
     "footer": "Les chiffres sont ceux du registre. « — » veut dire inconnu, jamais zéro.",
     "usage": "Consommation",
+    "usage.own": "Votre consommation",
+    "usage.of": "Consommation – {administration}",
+    "notices": "Avis",
+    "notice.maintenance": "Maintenance",
+    "notice.incident": "Incident",
+    "notice.information": "Information",
+    "notice.live": "en cours",
+    "notice.coming": "à venir",
+    "notice.from_to": "Du {start} au {end} (fuseau {zone})",
+    "notice.since": "Depuis le {start} (fuseau {zone}), jusqu’à nouvel ordre",
+    "notice.coming_open": "À partir du {start} (fuseau {zone}), jusqu’à nouvel ordre",
+    "retirement": "Retrait",
+    "retirement.model": "Le modèle {name} va être retiré",
+    "retirement.category": "La catégorie {name} va être retirée",
+    "retirement.from": "Toute requête qui demande ce nom sera refusée à partir du {start} (fuseau {zone}).",
+    "retirement.successor": "Successeur\u00a0: {successor}.",
+    "retirement.no_successor": "Aucun successeur n’est annoncé.",
     "period_of": "Du {first} au {last} inclus",
     "day_of": "Le {first}",
     "as_of": "Données jusqu’à l’écriture n°\u00a0{seq}, enregistrée le {when}.",
@@ -110,8 +127,9 @@ FRENCH: Mapping[str, str] = {
     "empty.nothing": (
         "Aucun événement d’usage n’est encore enregistré. La passerelle en envoie un après chaque requête :"
     ),
+    "empty.nothing_yet": "Aucune requête n’est encore enregistrée.",
     "empty.nothing_demo": "Pour voir cette page avec des données d’exemple, lancez la démonstration :",
-    "empty.period": "Le registre ne contient aucun événement {period}.",
+    "empty.period": "Aucun événement n’est enregistré {period}.",
     "empty.filters": "Aucun événement {period} ne correspond aux filtres choisis.",
     "empty.latest": "Voir la dernière période enregistrée ({period})",
     "empty.unfilter": "Retirer les filtres",
@@ -120,6 +138,9 @@ FRENCH: Mapping[str, str] = {
     "error.request": "Identifiant de la requête",
     "error.back": "Revenir aux trente derniers jours",
     "error.unavailable": "Le registre est momentanément indisponible. Réessayez dans quelques instants.",
+    "error.not_yours": (
+        "Ces données ne sont pas les vôtres\u00a0: vous ne voyez que celles de votre compte ou de votre administration."
+    ),
     "error.rule": "Cette demande ne peut pas être satisfaite : {detail}",
     "bad.date": "« {name} » n’est pas une date. Attendu : une date de la forme 2026-09-30.",
     "bad.order": "La date de début ({first}) est après la date de fin ({last}).",
@@ -140,6 +161,23 @@ ENGLISH: Mapping[str, str] = {
     "zone": "Dates and times of the {zone} time zone.",
     "footer": "Figures are those of the ledger. “—” means unknown, never zero.",
     "usage": "Usage",
+    "usage.own": "Your use",
+    "usage.of": "Usage – {administration}",
+    "notices": "Notices",
+    "notice.maintenance": "Maintenance",
+    "notice.incident": "Incident",
+    "notice.information": "Information",
+    "notice.live": "under way",
+    "notice.coming": "to come",
+    "notice.from_to": "From {start} to {end} ({zone} time zone)",
+    "notice.since": "Since {start} ({zone} time zone), until further notice",
+    "notice.coming_open": "From {start} ({zone} time zone), until further notice",
+    "retirement": "Retirement",
+    "retirement.model": "The model {name} is going to be retired",
+    "retirement.category": "The category {name} is going to be retired",
+    "retirement.from": "Every request for this name will be refused from {start} ({zone} time zone).",
+    "retirement.successor": "Successor: {successor}.",
+    "retirement.no_successor": "No successor is announced.",
     "period_of": "{first} to {last}, both included",
     "day_of": "{first}",
     "as_of": "Data up to ledger entry no.\u00a0{seq}, recorded on {when}.",
@@ -221,8 +259,9 @@ ENGLISH: Mapping[str, str] = {
     "column.uncounted": "Without a count",
     "empty": "No usage to show",
     "empty.nothing": "No usage event has been recorded yet. The gateway sends one after each request:",
+    "empty.nothing_yet": "No request has been recorded yet.",
     "empty.nothing_demo": "To see this page with sample data, run the demonstration:",
-    "empty.period": "The ledger holds no event for this period ({period}).",
+    "empty.period": "No event is recorded for this period ({period}).",
     "empty.filters": "No event of this period ({period}) matches the chosen filters.",
     "empty.latest": "See the latest recorded period ({period})",
     "empty.unfilter": "Remove the filters",
@@ -231,6 +270,7 @@ ENGLISH: Mapping[str, str] = {
     "error.request": "Request id",
     "error.back": "Back to the last thirty days",
     "error.unavailable": "The ledger is away for a moment. Try again shortly.",
+    "error.not_yours": "These data are not yours: you can only see those of your account or your administration.",
     "error.rule": "This can’t be answered: {detail}",
     "bad.date": "“{name}” is not a date. Expected: a date such as 2026-09-30.",
     "bad.order": "The first day ({first}) is after the last day ({last}).",
@@ -443,10 +483,11 @@ def hour_short(value: datetime, language: Language) -> str:
 
 
 def moment(value: datetime, zone: ZoneInfo, language: Language) -> str:
-    """ "14 septembre 2026 à 14:03" in a zone."""
+    """ "14 septembre 2026 à 14:03" in a zone; a time that comes twice in a night carries its UTC offset."""
     local = value.astimezone(zone)
     between = " à " if language == "fr" else " at "
-    return f"{day(local.date(), language)}{between}{local.hour:02d}:{local.minute:02d}"
+    said = f"{day(local.date(), language)}{between}{local.hour:02d}:{local.minute:02d}"
+    return f"{said} ({_offset(local)})" if _comes_twice(local) else said
 
 
 def bucket_label(start: datetime, bucket: Bucket, zone: ZoneInfo, language: Language) -> str:

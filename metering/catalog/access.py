@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from email_validator import EmailNotValidError, validate_email
 
 from metering.catalog import documents
-from metering.catalog.accounts import hold_catalog
+from metering.catalog.changes import hold_catalog
 from metering.catalog.deciding import RULE, Asked, Role, approve, code_values, refuse, settle, verdict
 from metering.database import Actor, transaction
 from metering.errors import Conflict, NotFound, TooMany, Unprocessable
@@ -224,8 +224,8 @@ def withdraw_requests(connection: sa.Connection, tenant_id: str) -> None:
     connection.execute(access_request.update().where(of_tenant).values(state=unused, **ERASED))
 
 
-ERASED = {"name": None, "email": None, "motive": ""}
-"""What is left of who asked. The motive is their own words, and served the decision."""
+ERASED = {"name": None, "email": None, "motive": "", "state_reason": None}
+"""What is left of who asked. The motive and the answer to it are words about a person, and served the decision."""
 
 
 def _new_id(now: datetime) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from metering.catalog.changes import hold_catalog
 from metering.catalog.issued_keys import revoke_keys
 from metering.errors import Conflict, Forbidden, NotFound
 from metering.identity import Principal
@@ -20,9 +21,6 @@ from metering.tables import account, api_key, person, tenant, token
 
 Role = Literal["manager", "member"]
 Status = Literal["active", "suspended", "deleted"]
-
-CATALOG_LOCK = 0x4A415543
-"""The lock that every change of the catalogue takes, see the migration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,6 @@ class Administration:
     name: str
     siret: str | None
     status: Status
-
-
-def hold_catalog(connection: sa.Connection) -> None:
-    """Be the only one to change the catalogue until the transaction ends: what is read from here on stays true."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CATALOG_LOCK)))
 
 
 def list_accounts(connection: sa.Connection, tenant_id: str, *, after: str = "", limit: int = 100) -> list[Account]:

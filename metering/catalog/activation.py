@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from metering.catalog.access import ERASED, VISITOR
-from metering.catalog.accounts import hold_catalog
+from metering.catalog.changes import hold_catalog
 from metering.catalog.own_tokens import issue_own_token
 from metering.database import transaction
 from metering.errors import Forbidden, Gone, NotFound
@@ -61,10 +61,23 @@ def _check_usable(connection: sa.Connection, request: sa.Row[Any], now: datetime
     if request.state == "activated":
         raise Gone("code_used", "The code has been used.", field="code")
     status = connection.scalar(sa.select(tenant.c.status).where(tenant.c.id == request.tenant))
-    if request.state != "approved" or request.code_expires_at <= now or status == "deleted":
+    is_over = request.state != "approved" or request.code_expires_at <= now or status == "deleted"
+    if is_over or not _is_backed(connection, request):
         raise Gone("code_expired", "The code has expired; access can be asked for again.", field="code")
     if status == "suspended":
         raise Forbidden("tenant_suspended", "The administration is suspended.")
+
+
+def _is_backed(connection: sa.Connection, request: sa.Row[Any]) -> bool:
+    """Whether who invited still may: a manager who is out leaves no way back in. What operators decide stays."""
+    role, _, author = request.decided_by.partition(":")
+    if role != "manager":
+        return True
+    manages = sa.exists().where(
+        account.c.tenant == request.tenant, account.c.id == author, account.c.role == "manager",
+        account.c.status == "active",
+    )  # fmt: skip
+    return bool(connection.scalar(sa.select(manages)))
 
 
 def _account_of(connection: sa.Connection, request: sa.Row[Any]) -> str | None:

@@ -40,7 +40,7 @@ def read_file(text: bytes) -> Wanted:
     """Documents of a catalogue file (YAML). Raises: BadRequest if it isn't YAML; Unprocessable, naming the place."""
     try:
         sections = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # the latter for a date or number that is none
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}" if mark else None
         raise BadRequest("malformed_yaml", "The file is not YAML.", field=place) from error

@@ -1,4 +1,4 @@
-"""The record of changes, as read: who changed what, and when. Triggers write it."""
+"""The record of changes: who changed what, and when. Triggers write it, one transaction at a time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from metering.tables import catalog_change
+
+CATALOG_LOCK = 0x4A415543
+"""The lock that every change of the catalogue takes, see the migration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,11 @@ class RecordedChange:
     action: str
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
+
+
+def hold_catalog(connection: sa.Connection) -> None:
+    """Be the only one to change the catalogue until the transaction ends: what is read from here on stays true."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CATALOG_LOCK)))
 
 
 def list_changes(

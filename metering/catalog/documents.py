@@ -24,7 +24,7 @@ NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._:/+~=-]*$"
 
 Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=ID_PATTERN, description="Opaque id.")]
 ModelName = Annotated[str, Meta(min_length=1, max_length=128, pattern=NAME_PATTERN, description="As in events.")]
-Line = Annotated[str, Meta(min_length=1, max_length=200)]
+Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="One line.")]
 Paragraph = Annotated[str, Meta(min_length=1, max_length=2_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=100_000)]
 Siret = Annotated[str, Meta(pattern="^[0-9]{14}$", description="14 digits, with a valid check digit.")]
@@ -42,6 +42,9 @@ EUR_DECIMALS = 9
 """1 EUR is 10^9 nEUR."""
 GRAM_DECIMALS = 6
 """1 g is 10^6 µg."""
+YEAR_MIN, YEAR_MAX = 1970, 8999
+"""Years of dates and instants: those at the ends of the calendar leave it in another time zone, in the database or
+here, and whoever reads them fails."""
 
 
 class Document(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -50,8 +53,11 @@ class Document(Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, str) and (value != value.strip() or "\0" in value):
+            texts = value if isinstance(value, list) else [value]
+            if any(isinstance(text, str) and (text != text.strip() or "\0" in text) for text in texts):
                 raise ValueError(f"{name}: expected text without spaces around it")
+            if isinstance(value, date) and not is_bounded(value):
+                raise ValueError(f"{name}: expected a year from {YEAR_MIN} to {YEAR_MAX}")
         for field, expected in self.faults():
             raise ValueError(f"{field}: expected {expected}")
 
@@ -354,6 +360,11 @@ class Notice(Document, frozen=True, kw_only=True):
     def faults(self) -> Iterator[tuple[str, str]]:
         if self.ends_at is not None and self.ends_at <= self.starts_at:
             yield "ends_at", "after starts_at"
+
+
+def is_bounded(moment: date) -> bool:
+    """Whether a date or an instant can be read in any time zone."""
+    return YEAR_MIN <= moment.year <= YEAR_MAX
 
 
 def _bad_siret(field: str, number: str | None) -> Iterator[tuple[str, str]]:

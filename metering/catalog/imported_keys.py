@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from msgspec import Meta
 from sqlalchemy.dialects import postgresql as pg
 
-from metering.catalog.accounts import hold_catalog
+from metering.catalog.changes import hold_catalog
 from metering.catalog.documents import Document, Id, Instant, Line
 from metering.errors import Conflict, Unprocessable
 from metering.tables import account, api_key, project

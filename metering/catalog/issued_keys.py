@@ -12,6 +12,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
+from metering.catalog.changes import hold_catalog
 from metering.catalog.snapshot import digest_of
 from metering.catalog.terms import check_accepted
 from metering.database import Actor, transaction
@@ -29,7 +30,8 @@ LIFE = timedelta(days=365)
 LIFE_MAX = timedelta(days=731)
 """Two years: a secret that is never changed is known to ever more people."""
 KEYS_MAX = 100
-"""Keys in use of one account, or of an administration's programs; not counting a gateway's own."""
+"""Keys of one account, or of an administration's programs, that are in use or were made within a day; not counting a
+gateway's own. Every process remembers every key, so nobody makes and revokes them without end."""
 
 ANNOUNCER = Actor("jauge:keys")
 
@@ -94,6 +96,7 @@ def create_key(connection: sa.Connection, caller: Principal, asked: KeyAsked, *,
     assert caller.tenant is not None
     if asked.for_program and caller.role != "manager":
         raise Forbidden("wrong_role", "Managers make the keys of programs.", field="for_program", expected="manager")
+    hold_catalog(connection)
     check_accepted(connection, caller, now)
     expires_at = _checked_end(asked.expires_at or now + LIFE, now)
     owner = None if asked.for_program else caller.account
@@ -241,11 +244,14 @@ def _check_project(connection: sa.Connection, tenant_id: str, project_id: str | 
 
 def _check_room(connection: sa.Connection, tenant_id: str, owner: str | None, now: datetime) -> None:
     """Raises: Unprocessable if the account, or the administration's programs, have as many keys as may be."""
-    in_use = connection.scalar(
+    is_in_use = sa.and_(api_key.c.revoked_at.is_(None), api_key.c.expires_at > now)
+    counted = connection.scalar(
         sa.select(sa.func.count()).where(
             api_key.c.tenant == tenant_id, api_key.c.account.is_not_distinct_from(owner), ~api_key.c.imported,
-            api_key.c.revoked_at.is_(None), api_key.c.expires_at > now,
+            sa.or_(is_in_use, api_key.c.created_at > now - timedelta(days=1)),
         )
     )  # fmt: skip
-    if (in_use or 0) >= KEYS_MAX:
-        raise Unprocessable("too_many_keys", "There are too many keys.", expected=f"at most {KEYS_MAX} in use")
+    if (counted or 0) >= KEYS_MAX:
+        raise Unprocessable(
+            "too_many_keys", "There are too many keys.", expected=f"at most {KEYS_MAX} in use or made within a day"
+        )

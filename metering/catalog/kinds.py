@@ -17,8 +17,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from metering.catalog import documents
+from metering.catalog.changes import hold_catalog
 from metering.catalog.documents import EUR_DECIMALS, GRAM_DECIMALS, Document
 from metering.errors import Conflict, NotFound, Unprocessable
+from metering.outbox.queue import enqueue_event
 from metering.rules.quantities import OPERATIONS
 from metering.tables import (
     KEYS,
@@ -103,6 +105,7 @@ def put(connection: sa.Connection, kind: Kind, document: Document) -> None:
     """
     row = _to_row(document)
     if kind.is_final:
+        hold_catalog(connection)
         _check_final(connection, kind, document)
     updates = {name: value for name, value in row.items() if name not in kind.key}
     statement = insert(kind.table).values(row)
@@ -113,6 +116,14 @@ def put(connection: sa.Connection, kind: Kind, document: Document) -> None:
     )
     with reading_violations(connection):
         connection.execute(statement)
+    if isinstance(document, documents.Convention):
+        _tell_of_convention(connection, document)
+
+
+def _tell_of_convention(connection: sa.Connection, version: documents.Convention) -> None:
+    told = {"convention": version.id, "version": version.version, "effective_on": version.effective_on}
+    key = f"{version.id}/{version.version}"
+    enqueue_event(connection, "convention.published", tenant=version.tenant, key=key, payload=told)
 
 
 def remove(connection: sa.Connection, kind: Kind, key: Key) -> None:

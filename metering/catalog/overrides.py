@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from metering.catalog.documents import Limit
+from metering.catalog.documents import YEAR_MAX, Limit, is_bounded
 from metering.catalog.snapshot import Snapshot
 from metering.errors import NotFound, Unprocessable
 from metering.rules.limits import EACH, EVERYTHING
@@ -60,6 +60,8 @@ def add_override(connection: sa.Connection, grant: Grant, now: datetime) -> Over
         raise Unprocessable("invalid_period", "What was in force stays so.", field="starts_at", expected="now or later")
     if grant.ends_at is not None and grant.ends_at <= starts_at:
         raise Unprocessable("invalid_period", "The period is empty.", field="ends_at", expected="after starts_at")
+    if not all(is_bounded(end) for end in (starts_at, grant.ends_at) if end is not None):
+        raise Unprocessable("invalid_period", "The period is too long.", field="ends_at", expected=f"by {YEAR_MAX}")
     values = {
         "id": f"override_{secrets.token_hex(8)}",
         "tenant": grant.tenant,
@@ -75,7 +77,9 @@ def add_override(connection: sa.Connection, grant: Grant, now: datetime) -> Over
     return Override.of(row)  # type: ignore[arg-type]
 
 
-def list_overrides(connection: sa.Connection, tenant: str, *, after: str | None, limit: int) -> list[Override]:
+def list_overrides(
+    connection: sa.Connection, tenant: str, *, after: str | None = None, limit: int = 100
+) -> list[Override]:
     """Exceptions of an administration after one of them, oldest first; also those that are over."""
     query = sa.select(limit_override).where(limit_override.c.tenant == tenant, *following(limit_override, after))
     rows = connection.execute(query.order_by(limit_override.c.created_at, limit_override.c.id).limit(limit))
@@ -94,7 +98,7 @@ def end_override(connection: sa.Connection, tenant: str, override_id: str, now: 
 
 def following(table: sa.Table, after: str | None) -> list[sa.ColumnElement[bool]]:
     """Conditions for the rows after one, in the order of creation; after an unknown one there is none."""
-    if after is None:
+    if not after:
         return []
     created = sa.select(table.c.created_at).where(table.c.id == after).scalar_subquery()
     return [sa.tuple_(table.c.created_at, table.c.id) > sa.tuple_(created, after)]

@@ -1,16 +1,17 @@
 """Tokens of an account, for its own agent: each has a name that is the agent's own choice."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from metering.catalog.changes import hold_catalog
 from metering.catalog.tokens import issue_token
 from metering.errors import Conflict, NotFound, Unprocessable
 from metering.tables import token
 
 TOKENS_MAX = 20
-"""Tokens in use of one account."""
+"""Tokens of one account that are in use or were made within a day: every process remembers every token."""
 
 _SEPARATOR = ":"
 """Between the account's id and the name: names of tokens are unique in the whole catalogue."""
@@ -37,13 +38,15 @@ def add_own_token(
 
     Raises: Conflict if the account has, or had, one of this name; Unprocessable for one too many.
     """
+    hold_catalog(connection)
     own = list_own_tokens(connection, account_id)
     if name in {one.name for one in own}:
         raise Conflict("token_exists", "The account has, or had, a token of this name.", field="name")
-    if sum(one.is_usable(now) for one in own) >= TOKENS_MAX:
+    if sum(one.is_usable(now) or one.created_at > now - timedelta(days=1) for one in own) >= TOKENS_MAX:
         raise Unprocessable(
-            "too_many_tokens", "The account has too many tokens.", field="name", expected=f"at most {TOKENS_MAX} in use"
-        )
+            "too_many_tokens", "The account has too many tokens.", field="name",
+            expected=f"at most {TOKENS_MAX} in use or made within a day",
+        )  # fmt: skip
     return issue_own_token(connection, tenant_id, account_id, name, expires_at=expires_at)
 
 

@@ -6,10 +6,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from metering.catalog.changes import hold_catalog
 from metering.catalog.documents import Project
 from metering.catalog.kinds import KINDS, load
-from metering.errors import Conflict, NotFound
+from metering.errors import Conflict, NotFound, Unprocessable
 from metering.tables import project
+
+PROJECTS_MAX = 1_000
+"""Projects of one administration, open or closed: one that is closed stays listed."""
 
 
 def list_projects(connection: sa.Connection, tenant_id: str, *, after: str = "", limit: int = 100) -> list[Project]:
@@ -19,7 +23,16 @@ def list_projects(connection: sa.Connection, tenant_id: str, *, after: str = "",
 
 
 def add_project(connection: sa.Connection, added: Project) -> Project:
-    """Open a project; the same again changes nothing. Raises: Conflict if the id has another name."""
+    """Open a project; the same again changes nothing.
+
+    Raises: Conflict if the id has another name; Unprocessable for one too many.
+    """
+    hold_catalog(connection)
+    others = sa.select(sa.func.count()).where(project.c.tenant == added.tenant, project.c.id != added.id)
+    if (connection.scalar(others) or 0) >= PROJECTS_MAX:
+        raise Unprocessable(
+            "too_many_projects", "The administration has too many projects.", expected=f"at most {PROJECTS_MAX}"
+        )
     values = {"tenant": added.tenant, "id": added.id, "name": added.name}
     connection.execute(insert(project).values(values).on_conflict_do_nothing())
     found = _find(connection, added.tenant, added.id)

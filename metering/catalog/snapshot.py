@@ -15,7 +15,6 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import psycopg
 import sqlalchemy as sa
 import structlog
 
@@ -23,7 +22,6 @@ from metering.catalog import documents
 from metering.catalog.documents import Document
 from metering.catalog.kinds import KINDS, load
 from metering.database import raw, transaction
-from metering.errors import JaugeError
 from metering.rules.limits import Limit
 from metering.tables import acceptance, account, api_key, catalog_change, limit_override, tenant, token
 
@@ -123,6 +121,7 @@ class CatalogReader:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._refreshing = threading.Lock()
+        self._begun = self._ended = 0  # numbers of the latest look at the database, and of the latest that succeeded
         self._snapshot: Snapshot | None = None
 
     def current(self) -> Snapshot:
@@ -131,15 +130,21 @@ class CatalogReader:
 
     def refresh(self) -> Snapshot:
         """The catalogue as it stands now; what hasn't changed is not read again. Raises: Unavailable."""
-        with self._refreshing, transaction(self._engine, snapshot=True) as connection:
-            known = self._snapshot
+        begun = self._begun
+        with self._refreshing:
+            # Who waited takes what a look that began meanwhile found: two looks serve all who ask for unknown keys.
+            if self._snapshot is None or self._ended <= begun:
+                self._begun += 1
+                self._snapshot = self._look(self._snapshot)
+                self._ended = self._begun
+            return self._snapshot
+
+    def _look(self, known: Snapshot | None) -> Snapshot:
+        with transaction(self._engine, snapshot=True) as connection:
             version = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(catalog_change.c.number), 0))) or 0
             if known is None:
-                self._snapshot = _read_all(connection, version)
-            elif version != known.version:
-                self._snapshot = _read_changes(connection, known, version)
-            assert self._snapshot is not None
-            return self._snapshot
+                return _read_all(connection, version)
+            return known if version == known.version else _read_changes(connection, known, version)
 
     def find_key(self, digest: bytes) -> KeyEntry | None:
         """The key with a digest; one that isn't known yet is looked for in the database. Raises: Unavailable."""
@@ -166,7 +171,7 @@ class CatalogReader:
             try:
                 with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     self._listen(connection, stop)
-            except (JaugeError, sa.exc.SQLAlchemyError, psycopg.Error) as error:
+            except Exception as error:  # whatever it is, the next look may succeed: a thread that ends looks no more
                 log.warning("catalogue_not_watched", error=type(error).__name__)
                 stop.wait(LOOK_S)
 

@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from metering.catalog import documents
 from metering.catalog.access import withdraw_requests
-from metering.catalog.accounts import close_accounts, hold_catalog
+from metering.catalog.accounts import close_accounts
+from metering.catalog.changes import hold_catalog
 from metering.catalog.issued_keys import revoke_keys
 from metering.database import transaction
 from metering.errors import Conflict, NotFound, Unprocessable

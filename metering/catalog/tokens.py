@@ -11,6 +11,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from metering.catalog.changes import hold_catalog
 from metering.catalog.snapshot import CatalogReader, Snapshot, TokenEntry, digest_of
 from metering.database import Actor, transaction
 from metering.errors import Conflict, Forbidden, NotFound, Unauthorized
@@ -38,6 +39,7 @@ class Token:
 def add_token(engine: sa.Engine, name: str, role: TokenRole, actor: Actor | None = None) -> str:
     """Make a service's token and return its secret, for the only time. Raises: Conflict if the name is taken."""
     with transaction(engine, actor=actor) as connection:
+        hold_catalog(connection)
         if connection.scalar(sa.select(token.c.name).where(token.c.name == name)) is not None:
             raise Conflict("token_exists", f"A token named {name} exists.", field="name")
         return issue_token(connection, name, role)

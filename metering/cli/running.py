@@ -21,9 +21,10 @@ def serve(host: str | None, port: int | None) -> None:
 
 @click.command()
 def worker() -> None:
-    """Consume the event stream, send mails and webhooks, and do what happens at set times."""
+    """Consume the event stream, settle counters, send mails and webhooks, and do what happens at set times."""
     from metering.events.stream import StreamConsumer
     from metering.outbox.delivery import Postman, couriers_for
+    from metering.quotas.settling import Settler
     from metering.scheduler import start_scheduler
 
     stop = stop_on_signals()
@@ -33,6 +34,8 @@ def worker() -> None:
         postman = Postman(opened.engine, couriers_for(settings, opened.master_key))
         posting = threading.Thread(target=postman.run, args=(stop,), name="postman")
         posting.start()
+        settling = threading.Thread(target=Settler(opened.counters()).run, args=(stop,), name="settler")
+        settling.start()
         StreamConsumer(
             opened.redis(),
             opened.intake,
@@ -42,6 +45,7 @@ def worker() -> None:
         ).run(stop)
         scheduler.shutdown()
         posting.join()
+        settling.join()
 
 
 @click.command()

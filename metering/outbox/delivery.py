@@ -202,13 +202,20 @@ def _result_of(message: Message, outcome: Outcome) -> Result:
 
 
 def _note(connection: sa.Connection, message: Message, outcome: Outcome, now: datetime) -> bool:
-    """Note what came of an attempt; False if the lease ended meanwhile and somebody else has taken the message."""
+    """Note what came of an attempt; False if the lease ended meanwhile and somebody else has taken the message.
+
+    A reason is words about a person: it isn't kept once it is told, or nobody is there to be told.
+    """
+    payload = dict(message.payload)
+    if outcome.state in {"sent", "dropped"} and "reason" in payload:
+        payload["reason"] = None
     noted = connection.execute(
         outbox.update()
         .where(outbox.c.number == message.number, outbox.c.state == "sending", outbox.c.attempts == message.attempts)
         .values(
             state=outcome.state,
             last_error=outcome.code,
+            payload=payload,
             due_at=now if outcome.final else now + _delay(message.attempts),
             done_at=now if outcome.final else None,
         )

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import insert
 from metering.errors import Conflict, NotFound
 from metering.outbox.messages import Channel, Message, State
 from metering.outbox.wording import MAIL_FIELDS
-from metering.tables import account, outbox, webhook
+from metering.tables import account, outbox, tenant, webhook
 
 EVENT_TYPES: Final = (
     "access.requested",
@@ -143,19 +143,20 @@ def fan_out(connection: sa.Connection, message: Message, now: datetime) -> int:
 
 
 def _members(message: Message) -> sa.Select[tuple[str]]:
-    kind, of_one, tenant = message.recipient.partition(":")
+    kind, of_one, tenant_id = message.recipient.partition(":")
     if kind == "webhooks":
         return _subscribers(message)
     members = sa.select("account:" + account.c.id).where(account.c.status == "active").order_by(account.c.id)
     if of_one:
-        members = members.where(account.c.tenant == tenant)
+        members = members.where(account.c.tenant == tenant_id)
     return members.where(account.c.role == "manager") if kind == "managers" else members
 
 
 def _subscribers(message: Message) -> sa.Select[tuple[str]]:
     to_all_types = webhook.c.events == sa.cast([], webhook.c.events.type)
     subscribed = sa.or_(to_all_types, sa.literal(message.subject) == sa.any_(webhook.c.events))
-    subscribers = sa.select("webhook:" + webhook.c.id).where(webhook.c.disabled_at.is_(None), subscribed)
+    has_left = sa.exists().where(tenant.c.id == webhook.c.tenant, tenant.c.status == "deleted")
+    subscribers = sa.select("webhook:" + webhook.c.id).where(webhook.c.disabled_at.is_(None), subscribed, ~has_left)
     if message.tenant is None and message.subject in PUBLIC_EVENT_TYPES:
         return subscribers
     return subscribers.where(sa.or_(webhook.c.tenant.is_(None), webhook.c.tenant == message.tenant))

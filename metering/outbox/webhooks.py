@@ -16,7 +16,7 @@ from metering.tables import webhook
 __all__ = ["Webhook", "add_webhook", "check_url", "disable_webhook", "list_webhooks", "rotate_webhook"]
 
 WEBHOOKS_MAX = 20
-"""Webhooks in use of one administration."""
+"""Webhooks of one administration that are in use or were added within a day."""
 ROTATION = timedelta(hours=24)
 """How long the old secret signs as well."""
 SALT_BYTES = 16
@@ -47,11 +47,15 @@ def add_webhook(
             "unknown_event_type", "There is no such type of event.", field="events", expected=", ".join(EVENT_TYPES)
         )
     of_tenant = webhook.c.tenant.is_not_distinct_from(tenant)
-    in_use = connection.scalar(
-        sa.select(sa.func.count()).select_from(webhook).where(of_tenant, webhook.c.disabled_at.is_(None))
+    is_new = webhook.c.created_at > sa.func.now() - timedelta(days=1)
+    counted = connection.scalar(
+        sa.select(sa.func.count()).where(of_tenant, sa.or_(webhook.c.disabled_at.is_(None), is_new))
     )
-    if (in_use or 0) >= WEBHOOKS_MAX:
-        raise Unprocessable("too_many_webhooks", "There are too many webhooks.", expected=f"at most {WEBHOOKS_MAX}")
+    if (counted or 0) >= WEBHOOKS_MAX:
+        raise Unprocessable(
+            "too_many_webhooks", "There are too many webhooks.",
+            expected=f"at most {WEBHOOKS_MAX} in use or added within a day",
+        )  # fmt: skip
     webhook_id, salt = f"wh_{secrets.token_hex(8)}", secrets.token_bytes(SALT_BYTES)
     row = connection.execute(
         webhook.insert()

@@ -28,7 +28,7 @@ from metering.rules.counting import METER_NUMBER, used_amounts
 from metering.rules.limits import Request
 from metering.rules.periods import PARIS
 from metering.rules.quantities import QUANTITIES
-from metering.tables import ledger_batch, ledger_entry, ledger_series, quota_epoch, usage_daily
+from metering.tables import ledger_batch, ledger_entry, ledger_series, quota_cursor, quota_epoch, usage_daily
 
 COUNTERS_LOCK = 0x4A415551  # "JAUQ": one builder or settler at a time
 PIECE = 500
@@ -78,6 +78,8 @@ class CounterBuilder:
             )
             assert epoch is not None
             batch = last_batch(connection)
+            # Settling goes on from the first counters that were ever built.
+            connection.execute(insert(quota_cursor).values(batch=batch).on_conflict_do_nothing())
             spots = [*self._periods(connection, tenant_id, now), *self._minutes(connection, tenant_id, now)]
             pieces = [spots[at : at + PIECE] for at in range(0, len(spots), PIECE)] or [[]]
             for number, piece in enumerate(pieces):

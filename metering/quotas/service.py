@@ -213,6 +213,10 @@ class QuotaService:
             raise NotFound("unknown_reservation", "No such reservation is known.", field="reservation")
         return Settled(reply.status)
 
+    async def close(self) -> None:
+        """Close the connection to the store."""
+        await self._store.close()
+
     async def _call(self, tenant: str, snapshot: Snapshot, now: datetime, call: Call) -> tuple[Reply, list[Place]]:
         """A call on counters that are there, whole and of the limits in force; built first where they aren't."""
         known = self._known.setdefault(tenant, _Known())

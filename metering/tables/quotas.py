@@ -4,6 +4,15 @@ import sqlalchemy as sa
 
 from metering.tables.base import Timestamp, metadata
 
+quota_cursor = sa.Table(
+    "quota_cursor",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True, server_default="ledger"),
+    sa.Column("batch", sa.BigInteger, nullable=False, comment="Last batch that is settled, for every administration."),
+    sa.CheckConstraint("id = 'ledger'", name="one"),
+    comment="How far the ledger is in the counters; no row before the first are built.",
+)
+
 quota_epoch = sa.Table(
     "quota_epoch",
     metadata,

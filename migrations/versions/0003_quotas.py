@@ -10,6 +10,16 @@ down_revision = "0002"
 
 def upgrade() -> None:
     op.create_table(
+        "quota_cursor",
+        sa.Column("id", sa.Text(), server_default="ledger", nullable=False),
+        sa.Column(
+            "batch", sa.BigInteger(), nullable=False, comment="Last batch that is settled, for every administration."
+        ),
+        sa.CheckConstraint("id = 'ledger'", name=op.f("quota_cursor_one_check")),
+        sa.PrimaryKeyConstraint("id", name=op.f("quota_cursor_pkey")),
+        comment="How far the ledger is in the counters; no row before the first are built.",
+    )
+    op.create_table(
         "quota_epoch",
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column(

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,7 +34,7 @@ class Console:
     answer: Reading | JaugeError | None = None
     questions: list[UsageQuestion] = field(default_factory=list)
 
-    def read(self, _state: State, question: UsageQuestion, _reader: Principal) -> Reading:
+    def read(self, _state: State, question: UsageQuestion, _reader: Principal, _now: datetime) -> Reading:
         self.questions.append(question)
         if isinstance(self.answer, JaugeError):
             raise self.answer

@@ -7,6 +7,7 @@ from typing import Any
 
 from metering.rules.periods import PARIS, bucket_starts
 from metering.tables import ROLLUP_SUMS
+from reports.notices import News, Notice, Retirement
 from reports.selection import FILTERS, Selection
 from reports.usage import UsageQuestion, UsageRow
 from reports.usage_page import Reading
@@ -47,10 +48,35 @@ def selection(**changes: Any) -> Selection:
 
 
 def reading(rows: Sequence[UsageRow]) -> Reading:
-    return Reading(rows=rows, newest=(184_203, RECORDED_AT), bounds=(FIRST_HOUR, LAST_HOUR), choices=CHOICES)
+    return Reading(
+        rows=rows, newest=(184_203, RECORDED_AT), bounds=(FIRST_HOUR, LAST_HOUR), choices=CHOICES, news=News(NOW)
+    )
 
 
-NOTHING_RECORDED = Reading(rows=(), newest=None, bounds=None, choices=dict.fromkeys(FILTERS, ()))
+NOTHING_RECORDED = Reading(rows=(), newest=None, bounds=None, choices=dict.fromkeys(FILTERS, ()), news=News(NOW))
+
+NEWS = News(
+    NOW,
+    notices=(
+        Notice(
+            "incident", "Réponses lentes", "Slow answers", "Les conversations attendent.\nLa cause est cherchée.",
+            "Chats wait.\nThe cause is being looked for.", datetime(2026, 10, 5, 8, tzinfo=UTC), None,
+        ),
+        Notice(
+            "maintenance", "Mise à jour", "Update", "Le service sera arrêté.", "The service will be down.",
+            datetime(2026, 10, 10, 20, tzinfo=UTC), datetime(2026, 10, 11, 4, tzinfo=UTC),
+        ),
+        Notice(
+            "information", "Nouvelle page", "New page", "Une page d’avis.", "A page of notices.",
+            datetime(2026, 10, 25, 0, 30, tzinfo=UTC), None,
+        ),
+    ),
+    retirements=(
+        Retirement("model", "albert-small-2024", "albert-small", datetime(2026, 11, 1, 11, tzinfo=UTC)),
+        Retirement("category", "openweight-moderation", None, datetime(2026, 12, 31, 23, tzinfo=UTC)),
+    ),
+)  # fmt: skip
+"""One of everything that readers can be told."""
 
 
 def platform_rows(question: UsageQuestion) -> Iterator[UsageRow]:

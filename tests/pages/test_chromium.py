@@ -1,7 +1,7 @@
 """The page in a real Chromium: accessible, in both themes and languages, without scripts, asking nobody else."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 from metering.rules.periods import PARIS
 from tests.conftest import Api, MakeEvent
 from tests.pages.conftest import Console
-from tests.pages.samples import NOTHING_RECORDED, platform_rows, reading, row, selection
+from tests.pages.samples import NEWS, NOTHING_RECORDED, platform_rows, reading, row, selection
 
 WIDE = {"width": 1280, "height": 900}
 NARROW = {"width": 390, "height": 844}
@@ -97,7 +97,9 @@ def test_axe_finds_nothing_on_the_full_page(
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("state", ["nothing recorded", "empty period", "bad parameters", "unknown only", "long table"])
+@pytest.mark.parametrize(
+    "state", ["nothing recorded", "empty period", "bad parameters", "unknown only", "with notices", "long table"]
+)
 def test_axe_finds_nothing_on_the_other_states(console: Console, open_tab: Any, theme: str, state: str) -> None:
     chosen = selection()
     address = "/?tenant=dinum"
@@ -110,11 +112,28 @@ def test_axe_finds_nothing_on_the_other_states(console: Console, open_tab: Any, 
     elif state == "unknown only":
         console.answer = reading([row(chosen.start, {"model": "a"}, requests=1)])
         address = "/?from=2026-09-01&to=2026-09-30&quantity=pages"
+    elif state == "with notices":
+        console.answer = replace(reading(list(platform_rows(chosen.question()))), news=NEWS)
+        address = FULL
     else:
         address = f"{FULL}&page=2"
     tab = open_tab(theme)
     tab.page.goto(console.url + address)
     assert violations(tab.page) == []
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_notices_are_a_named_region_above_the_figures(console: Console, open_tab: Any, size: dict[str, int]) -> None:
+    console.answer = replace(reading(list(platform_rows(selection().question()))), news=NEWS)
+    tab = open_tab(size=size, scripts=False)
+    tab.page.goto(console.url + FULL)
+    region = tab.page.get_by_role("region", name="Avis", exact=True)
+    kinds = region.get_by_role("listitem").locator("strong").all_inner_texts()
+    assert kinds == ["Incident", "Maintenance", "Information", "Retrait", "Retrait"]
+    figures = tab.page.locator(".headlines").bounding_box()
+    box = region.bounding_box()
+    assert box["y"] + box["height"] < figures["y"]
+    assert region.evaluate("element => element.scrollWidth <= element.clientWidth")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -19,6 +19,7 @@ from tests.conftest import Api, MakeEvent
 from tests.pages.conftest import Console
 from tests.pages.samples import (
     NOTHING_RECORDED,
+    NOW,
     TODAY,
     platform_rows,
     reading,
@@ -314,7 +315,7 @@ OPERATOR = Principal("operator", "operator")
 
 
 def test_an_empty_database_is_an_empty_page(services: Services) -> None:
-    found = read_ledger(State({"engine": services.engine}), selection().question(), OPERATOR)
+    found = read_ledger(State({"engine": services.engine}), selection().question(), OPERATOR, NOW)
     assert (found.rows, found.newest, found.bounds) == ([], None, None)
     assert build_page(selection(), found, today=TODAY).empty is not None
 
@@ -327,7 +328,9 @@ def test_the_page_shows_what_was_sent_and_the_csv_agrees(api: Api, services: Ser
     with api.client() as client:
         assert client.post("/v1/events", json=events).status_code == 200
     chosen = selection(first=date(2026, 10, 5), last=date(2026, 10, 5), quantity="total_tokens")
-    page = build_page(chosen, read_ledger(State({"engine": services.engine}), chosen.question(), OPERATOR), today=TODAY)
+    page = build_page(
+        chosen, read_ledger(State({"engine": services.engine}), chosen.question(), OPERATOR, NOW), today=TODAY
+    )
     assert [it.value for it in page.headlines] == ["7", "500", "100", None, "1", "1"]
     assert page.ranking is not None
     assert [(line.name, line.amount) for line in page.ranking.rows] == [("albert-large", "600"), ("albert-small", None)]

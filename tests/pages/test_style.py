@@ -40,7 +40,7 @@ def test_series_stand_out_from_the_surface(theme: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("ink", ["ink", "quiet", "accent"])
+@pytest.mark.parametrize("ink", ["ink", "quiet", "accent", "warning", "incident"])
 @pytest.mark.parametrize("ground", ["ground", "surface"])
 def test_text_is_legible_on_every_ground(theme: str, ink: str, ground: str) -> None:
     """4.5 to 1 (WCAG 2.2, 1.4.3); axe-core doesn't look at text inside drawings."""

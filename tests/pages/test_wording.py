@@ -36,6 +36,8 @@ def test_every_word_is_used_and_every_used_word_exists() -> None:
     quoted = set(re.findall(r"[\"']([a-z_]+(?:\.[a-z_]+)?)[\"']", text))
     built = {f"{kind}.{name}" for kind in ("bucket", "when") for name in BUCKETS}
     built |= {f"group.{name}" for name in GROUPS} | {f"filter.{name}" for name in FILTERS}
+    built |= {f"notice.{kind}" for kind in ("maintenance", "incident", "information")}
+    built |= {f"retirement.{kind}" for kind in ("model", "category")}
     built |= {f"column.{name}" for name in ("requests", "failed", "uncounted")}
     keys = set(DICTIONARIES["fr"])
     assert built <= keys

@@ -58,10 +58,6 @@ def test_the_output_is_lowered_to_what_remains(gate: Gate) -> None:
     decision = gate.run(gate.service.reserve(ask(10, 10)))
     assert (decision.is_allowed, decision.reason) == (False, "limit_reached")
     assert 0 < decision.retry_after_s <= 25 * 3600
-        False,
-        "limit_reached",
-        pytest.approx(decision.retry_after_s),
-    )
     assert look(gate)["total_tokens/day"] == (0, 1000)
 
 

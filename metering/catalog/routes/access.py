@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from litestar import Request, Router, get, post
-from litestar.params import FromPath, JSONBody, Parameter
-from msgspec import Meta, Struct
+from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec import Meta
 from stdnum.fr import siret as siret_number
 
 from metering.catalog import access
@@ -13,8 +13,10 @@ from metering.catalog.access import AccessRequest, Decision, Invited, Received, 
 from metering.catalog.activation import Activation, activate
 from metering.catalog.deciding import Asked, Role
 from metering.catalog.documents import Document, Email, Id, Language, Line, Paragraph, Siret
-from metering.catalog.routes.acting import AfterId, Limit, acting, clock
-from metering.web import TOKEN_SECURITY, caller_of, caller_within, require
+from metering.catalog.routes.acting import AfterId, Page, PageLimit, acting, clock, page_of
+from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_of, caller_within, require
+
+InState = Annotated[RequestState | None, QueryParameter(name="state", description="Only those in this state.")]
 
 
 class AccessRequestBody(Document, frozen=True, kw_only=True):
@@ -58,11 +60,8 @@ class ActivationBody(Document, frozen=True, kw_only=True):
     code: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class AccessRequestPage(Struct):
+class AccessRequestPage(Page[AccessRequest]):
     """Requests, oldest first, and where the next page begins."""
-
-    items: list[AccessRequest]
-    next_after: str | None
 
 
 @post(
@@ -97,13 +96,13 @@ def post_activation(request: Request[Any, Any, Any], data: JSONBody[ActivationBo
 @get("/v1/admin/access-requests", summary="Requests for an account", sync_to_thread=True)
 def get_access_requests(
     request: Request[Any, Any, Any],
-    in_state: Annotated[RequestState | None, Parameter(query="state", description="Only those in this state.")] = None,
+    in_state: InState = None,
     after: AfterId = "",
-    limit: Limit = 100,
+    limit: PageLimit = 100,
 ) -> AccessRequestPage:
     with acting(request) as connection:
         items = access.list_requests(connection, state=in_state, after=after, limit=limit)
-    return AccessRequestPage(items, items[-1].id if len(items) == limit else None)
+    return page_of(AccessRequestPage, items, limit)
 
 
 @post(
@@ -141,5 +140,6 @@ access_router = Router(
         ),
         Router("/", route_handlers=[post_invitation], guards=[require("operator", "manager")], security=TOKEN_SECURITY),
     ],
+    request_max_body_size=BODY_BYTES_MAX,
     tags=["access"],
 )

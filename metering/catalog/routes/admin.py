@@ -5,17 +5,16 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.concurrency import sync_to_thread
-from litestar.params import JSONBody, Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from metering.catalog.apply import Change, apply, compare, export, read_file
 from metering.catalog.kinds import KINDS, Kind, check_references, load, remove
 from metering.catalog.kinds import put as put_document
+from metering.catalog.routes.acting import AfterId, PageLimit, acting
 from metering.database import transaction
 from metering.web import TOKEN_SECURITY, caller_of, require
 
 YAML = "application/yaml"
-
-Limit = Annotated[int, Parameter(ge=1, le=1000, description="Items a page.")]
 
 
 class ChangeShown(msgspec.Struct):
@@ -50,10 +49,10 @@ def _documents_router(kind: Kind) -> Router:
     @get(summary=f"List {kind.name}", sync_to_thread=True, operation_id=f"list_{kind.name}")
     def list_documents(
         request: Request[Any, Any, Any],
-        after: Annotated[str, Parameter(max_length=400, description="next_after of the page before.")] = "",
-        limit: Limit = 100,
+        after: AfterId = "",
+        limit: PageLimit = 100,
     ) -> page:  # type: ignore[valid-type]
-        with transaction(request.app.state.engine, actor=caller_of(request).actor) as connection:
+        with acting(request) as connection:
             found = load(connection, kind)
         # Ordered by the joined key itself: the database's own order of texts is another one.
         keyed = sorted(("/".join(key), one) for key, one in found.items())
@@ -63,7 +62,7 @@ def _documents_router(kind: Kind) -> Router:
 
     @put(summary=f"Write one of {kind.name}", sync_to_thread=True, operation_id=f"put_{kind.name}")
     def put_one(request: Request[Any, Any, Any], data: JSONBody[document]) -> document:  # type: ignore[valid-type]
-        with transaction(request.app.state.engine, actor=caller_of(request).actor) as connection:
+        with acting(request) as connection:
             put_document(connection, kind, data)
             check_references(connection)
         return data
@@ -71,9 +70,9 @@ def _documents_router(kind: Kind) -> Router:
     @delete(summary=f"Take one of {kind.name} away", sync_to_thread=True, operation_id=f"delete_{kind.name}")
     def delete_one(
         request: Request[Any, Any, Any],
-        key: Annotated[str, Parameter(max_length=400, description=f"{'/'.join(kind.key)} of the document.")],
+        key: Annotated[str, QueryParameter(max_length=400, description=f"{'/'.join(kind.key)} of the document.")],
     ) -> None:
-        with transaction(request.app.state.engine, actor=caller_of(request).actor) as connection:
+        with acting(request) as connection:
             remove(connection, kind, (key,))
             check_references(connection)
 
@@ -95,14 +94,14 @@ def get_catalog(request: Request[Any, Any, Any]) -> Response[Any]:
 )
 async def post_catalog(
     request: Request[Any, Any, Any],
-    dry_run: Annotated[bool, Parameter(description="Compare only.")] = False,
+    dry_run: Annotated[bool, QueryParameter(description="Compare only.")] = False,
 ) -> FileAnswer:
     return await sync_to_thread(_take_file, request, await request.body(), dry_run)
 
 
 def _take_file(request: Request[Any, Any, Any], body: bytes, dry_run: bool) -> FileAnswer:
     wanted = read_file(body)
-    with transaction(request.app.state.engine, actor=caller_of(request).actor) as connection:
+    with acting(request) as connection:
         changes = compare(connection, wanted) if dry_run else apply(connection, wanted)
     return FileAnswer(not dry_run, shown(changes))
 

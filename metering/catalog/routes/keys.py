@@ -4,14 +4,18 @@ from typing import Annotated, Any, Literal
 
 from litestar import Request, Router, delete, get, patch, post
 from litestar.params import FromPath, JSONBody
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from metering.catalog import issued_keys, projects
 from metering.catalog.documents import Document, Id, Instant, Line, Project
 from metering.catalog.imported_keys import Imported, ImportedKey, import_keys
 from metering.catalog.issued_keys import Key, KeyAsked, NewKey
-from metering.catalog.routes.acting import AfterId, Limit, acting, clock, stated
-from metering.web import TOKEN_SECURITY, caller_within, require
+from metering.catalog.routes.acting import AfterId, Page, PageLimit, acting, clock, page_of, stated
+from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_within, require
+
+KEYS_IMPORTED_MAX = 10_000
+"""Keys of one call."""
+IMPORT_BYTES_MAX = 16 * 1024 * 1024
 
 
 class ProjectBody(Document, frozen=True, kw_only=True):
@@ -28,11 +32,8 @@ class ProjectChanges(Document, frozen=True, kw_only=True):
     status: Literal["active", "closed"] | UnsetType = UNSET
 
 
-class ProjectPage(Struct):
+class ProjectPage(Page[Project]):
     """Projects in the order of ids, and where the next page begins."""
-
-    items: list[Project]
-    next_after: str | None
 
 
 class KeyBody(Document, frozen=True, kw_only=True):
@@ -51,27 +52,24 @@ class KeyChanges(Document, frozen=True, kw_only=True):
     expires_at: Instant | UnsetType = UNSET
 
 
-class KeyPage(Struct):
+class KeyPage(Page[Key]):
     """Keys in the order of ids, and where the next page begins."""
-
-    items: list[Key]
-    next_after: str | None
 
 
 class ImportBody(Document, frozen=True, kw_only=True):
     """Keys that a gateway has issued."""
 
-    keys: Annotated[list[ImportedKey], Meta(max_length=10_000)]
+    keys: Annotated[list[ImportedKey], Meta(max_length=KEYS_IMPORTED_MAX)]
 
 
 @get("/v1/tenants/{tenant:str}/projects", summary="Projects of an administration", sync_to_thread=True)
 def get_projects(
-    request: Request[Any, Any, Any], tenant: FromPath[str], after: AfterId = "", limit: Limit = 100
+    request: Request[Any, Any, Any], tenant: FromPath[str], after: AfterId = "", limit: PageLimit = 100
 ) -> ProjectPage:  # fmt: skip
     caller_within(request, tenant)
     with acting(request) as connection:
         items = projects.list_projects(connection, tenant, after=after, limit=limit)
-    return ProjectPage(items, items[-1].id if len(items) == limit else None)
+    return page_of(ProjectPage, items, limit)
 
 
 @post("/v1/tenants/{tenant:str}/projects", summary="Open a project", sync_to_thread=True)
@@ -97,12 +95,12 @@ def patch_project(
     sync_to_thread=True,
 )
 def get_keys(
-    request: Request[Any, Any, Any], tenant: FromPath[str], after: AfterId = "", limit: Limit = 100
+    request: Request[Any, Any, Any], tenant: FromPath[str], after: AfterId = "", limit: PageLimit = 100
 ) -> KeyPage:  # fmt: skip
     caller = caller_within(request, tenant)
     with acting(request) as connection:
         items = issued_keys.list_keys(connection, tenant, caller, now=clock(), after=after, limit=limit)
-    return KeyPage(items, items[-1].id if len(items) == limit else None)
+    return page_of(KeyPage, items, limit)
 
 
 @post(
@@ -141,6 +139,7 @@ def delete_key(request: Request[Any, Any, Any], tenant: FromPath[str], key: From
     "/v1/admin/tenants/{tenant:str}/keys",
     summary="Take over keys that a gateway has issued",
     description="All or none; known ones stay as they are. Only digests of secrets are taken.",
+    request_max_body_size=IMPORT_BYTES_MAX,
     status_code=200,
     sync_to_thread=True,
 )
@@ -163,5 +162,6 @@ keys_router = Router(
         Router("/", route_handlers=[post_imported_keys], guards=[require("operator")]),
     ],
     security=TOKEN_SECURITY,
+    request_max_body_size=BODY_BYTES_MAX,
     tags=["keys"],
 )

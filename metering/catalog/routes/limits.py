@@ -1,13 +1,13 @@
 """Limits in force, conventions, requests for a higher limit, and overrides."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 from litestar import Request, Router, delete, get, post
-from litestar.params import FromPath, JSONBody, Parameter, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import UNSET, UnsetType
 
 from metering.catalog import documents
@@ -26,26 +26,24 @@ from metering.catalog.raises import (
     find_raise,
     list_raises,
 )
+from metering.catalog.routes.acting import AfterId, Page, PageLimit, acting, clock, page_of
 from metering.catalog.snapshot import Snapshot
-from metering.database import transaction
 from metering.errors import Forbidden
 from metering.identity import Principal
 from metering.rules import limits as rules
 from metering.rules.limits import EACH, UNITS, Meter, Mode, Scope, Source, Window, limits_about
 from metering.rules.quantities import Operation
 from metering.tables import api_key
-from metering.web import TOKEN_SECURITY, caller_of, caller_within, require
+from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_of, caller_within, require
 
 Name = Annotated[
-    str | None, Parameter(min_length=1, max_length=128, description="Limits of this one; of any if absent.")
+    str | None, QueryParameter(min_length=1, max_length=128, description="Limits of this one; of any if absent.")
 ]
 ModelNamed = Annotated[
     str | None,
-    Parameter(min_length=1, max_length=128, description="Limits of what this model, category or alias means."),
+    QueryParameter(min_length=1, max_length=128, description="Limits of what this model, category or alias means."),
 ]
 Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-After = Annotated[str | None, Parameter(max_length=64, description="next_after of the page before.")]
-PageLimit = Annotated[int, Parameter(ge=1, le=1000, description="Items a page.")]
 InState = Annotated[RaiseState | None, QueryParameter(name="state", description="Only those in this state.")]
 
 
@@ -115,18 +113,12 @@ class OverrideGiven(Document, frozen=True, kw_only=True):
     motive: Paragraph
 
 
-class RaisePage(msgspec.Struct):
+class RaisePage(Page[RaiseRequest]):
     """Requests for a higher limit, oldest first, and where the next page begins."""
 
-    items: list[RaiseRequest]
-    next_after: str | None
 
-
-class OverridePage(msgspec.Struct):
+class OverridePage(Page[Override]):
     """Overrides, oldest first, and where the next page begins."""
-
-    items: list[Override]
-    next_after: str | None
 
 
 @get("/v1/tenants/{tenant:str}/limits", summary="Limits in force", sync_to_thread=True)
@@ -137,9 +129,9 @@ def get_limits(
     user: Name = None,
     key: Name = None,
     model: ModelNamed = None,
-    operation: Annotated[Operation | None, Parameter(description="Limits of this operation.")] = None,
+    operation: Annotated[Operation | None, QueryParameter(description="Limits of this operation.")] = None,
 ) -> LimitList:
-    caller, now = caller_within(request, tenant), datetime.now(UTC)
+    caller, now = caller_within(request, tenant), clock()
     snapshot = request.app.state.catalog.current()
     named = look_up(snapshot, model, now).model if model is not None else None
     about = rules.Request(
@@ -174,7 +166,7 @@ def _own_user(caller: Principal, user: str | None) -> str | None:
 def _without_keys_of_others(
     request: Request[Any, Any, Any], caller: Principal, limits: list[rules.Limit]
 ) -> list[rules.Limit]:
-    with transaction(request.app.state.engine, actor=caller.actor) as connection:
+    with acting(request) as connection:
         own = set(connection.scalars(sa.select(api_key.c.id).where(api_key.c.account == caller.account)))
     return [limit for limit in limits if limit.scope != "key" or limit.subject is None or limit.subject in own]
 
@@ -210,7 +202,7 @@ def _shown(snapshot: Snapshot, tenant: str, limits: list[rules.Limit], now: date
 def get_conventions(request: Request[Any, Any, Any], tenant: FromPath[str]) -> ConventionList:
     caller_within(request, tenant)
     snapshot = request.app.state.catalog.current()
-    convention = terms_of_use(snapshot, tenant, datetime.now(UTC)).convention
+    convention = terms_of_use(snapshot, tenant, clock()).convention
     in_force = None if convention is None else (convention.id, convention.version)
     return ConventionList(in_force, list(snapshot.conventions.get(tenant, ())))
 
@@ -220,21 +212,21 @@ def get_limit_requests(
     request: Request[Any, Any, Any],
     tenant: FromPath[str],
     in_state: InState = None,
-    after: After = None,
+    after: AfterId = "",
     limit: PageLimit = 100,
 ) -> RaisePage:
     caller = caller_within(request, tenant)
     account = caller.account if caller.role == "member" else None
-    with transaction(request.app.state.engine, actor=caller.actor) as connection:
+    with acting(request) as connection:
         items = list_raises(connection, tenant=tenant, account=account, state=in_state, after=after, limit=limit)
-    return RaisePage(items, items[-1].id if len(items) == limit else None)
+    return page_of(RaisePage, items, limit)
 
 
 @get("/v1/tenants/{tenant:str}/limit-requests/{id:str}", summary="A request for a higher limit", sync_to_thread=True)
 def get_limit_request(request: Request[Any, Any, Any], tenant: FromPath[str], id: FromPath[str]) -> RaiseRequest:  # noqa: A002
     caller = caller_within(request, tenant)
     account = caller.account if caller.role == "member" else None
-    with transaction(request.app.state.engine, actor=caller.actor) as connection:
+    with acting(request) as connection:
         return find_raise(connection, id, tenant=tenant, account=account)
 
 
@@ -252,16 +244,16 @@ def post_limit_request(
 ) -> RaiseRequest:
     caller, state = caller_within(request, tenant), request.app.state
     asked = Asked(data.limit, data.subject, data.motive)
-    return ask_raise(state.engine, state.catalog.refresh(), caller, asked, datetime.now(UTC))
+    return ask_raise(state.engine, state.catalog.refresh(), caller, asked, clock())
 
 
 @get("/v1/admin/limit-requests", summary="Requests for a higher limit, of everybody", sync_to_thread=True)
 def get_all_limit_requests(
-    request: Request[Any, Any, Any], in_state: InState = None, after: After = None, limit: PageLimit = 100
+    request: Request[Any, Any, Any], in_state: InState = None, after: AfterId = "", limit: PageLimit = 100
 ) -> RaisePage:
-    with transaction(request.app.state.engine, actor=caller_of(request).actor) as connection:
+    with acting(request) as connection:
         items = list_raises(connection, state=in_state, after=after, limit=limit)
-    return RaisePage(items, items[-1].id if len(items) == limit else None)
+    return page_of(RaisePage, items, limit)
 
 
 @post(
@@ -277,17 +269,17 @@ def post_decision(
 ) -> RaiseRequest:
     state = request.app.state
     decision = Decision(data.decision == "approve", data.reason, data.value, data.starts_at, data.ends_at)
-    return decide_raise(state.engine, state.catalog.refresh(), caller_of(request), id, decision, datetime.now(UTC))
+    return decide_raise(state.engine, state.catalog.refresh(), caller_of(request), id, decision, clock())
 
 
 @get("/v1/admin/tenants/{tenant:str}/overrides", summary="Overrides of an administration", sync_to_thread=True)
 def get_overrides(
-    request: Request[Any, Any, Any], tenant: FromPath[str], after: After = None, limit: PageLimit = 100
+    request: Request[Any, Any, Any], tenant: FromPath[str], after: AfterId = "", limit: PageLimit = 100
 ) -> OverridePage:
-    caller = caller_within(request, tenant)
-    with transaction(request.app.state.engine, actor=caller.actor) as connection:
+    caller_within(request, tenant)
+    with acting(request) as connection:
         items = list_overrides(connection, tenant, after=after, limit=limit)
-    return OverridePage(items, items[-1].id if len(items) == limit else None)
+    return page_of(OverridePage, items, limit)
 
 
 @post("/v1/admin/tenants/{tenant:str}/overrides", summary="Grant an exception to a limit", sync_to_thread=True)
@@ -295,9 +287,9 @@ def post_override(request: Request[Any, Any, Any], tenant: FromPath[str], data: 
     caller, state = caller_within(request, tenant), request.app.state
     grant = Grant(tenant, data.limit, data.subject, data.starts_at, data.ends_at, data.motive, caller.actor.author)
     snapshot = state.catalog.refresh()
-    with transaction(state.engine, actor=caller.actor) as connection:
+    with acting(request) as connection:
         check_place(connection, snapshot, tenant, data.limit, data.subject)
-        return add_override(connection, grant, datetime.now(UTC))
+        return add_override(connection, grant, clock())
 
 
 @delete(
@@ -305,9 +297,9 @@ def post_override(request: Request[Any, Any, Any], tenant: FromPath[str], data: 
     sync_to_thread=True,
 )  # fmt: skip
 def delete_override(request: Request[Any, Any, Any], tenant: FromPath[str], id: FromPath[str]) -> None:  # noqa: A002
-    caller = caller_within(request, tenant)
-    with transaction(request.app.state.engine, actor=caller.actor) as connection:
-        end_override(connection, tenant, id, datetime.now(UTC))
+    caller_within(request, tenant)
+    with acting(request) as connection:
+        end_override(connection, tenant, id, clock())
 
 
 limits_router = Router(
@@ -327,5 +319,6 @@ limits_router = Router(
         ),
     ],
     security=TOKEN_SECURITY,
+    request_max_body_size=BODY_BYTES_MAX,
     tags=["limits"],
 )

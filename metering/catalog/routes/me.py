@@ -17,7 +17,7 @@ from metering.catalog.terms import TermsDocument, accept, acceptances
 from metering.errors import Unprocessable
 from metering.identity import Principal
 from metering.rules.access import acceptable
-from metering.web import TOKEN_SECURITY, caller_of, require
+from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_of, require
 
 
 class Person(Struct):
@@ -32,7 +32,7 @@ class PlanShown(Struct):
     """What an administration may use without a convention."""
 
     id: str
-    name: FromPath[str]
+    name: str
     tier: str
 
 
@@ -49,14 +49,14 @@ class TermsState(Struct):
 class TokenShown(Struct):
     """The token that the request carries."""
 
-    name: FromPath[str]
+    name: str
     expires_at: datetime | None
 
 
 class Me(Struct):
     """Who calls, and as what."""
 
-    account: FromPath[str]
+    account: str
     role: str
     administration: Administration
     plan: PlanShown
@@ -103,7 +103,7 @@ class TokenBody(Document, frozen=True, kw_only=True):
 class NewToken(Struct):
     """A token, shown this once."""
 
-    name: FromPath[str]
+    name: str
     token: str
     expires_at: datetime
 
@@ -217,5 +217,6 @@ me_router = Router(
             security=TOKEN_SECURITY,
         ),
     ],
+    request_max_body_size=BODY_BYTES_MAX,
     tags=["me"],
 )

@@ -29,7 +29,7 @@ from metering.errors import Unprocessable
 from metering.rules.quantities import Operation
 from metering.rules.retirement import Retiring
 from metering.tables import deployment
-from metering.web import TOKEN_SECURITY, caller_of, require
+from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_of, require
 
 KeyDigest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", description="SHA-256 of the key, in hexadecimal.")]
 
@@ -281,5 +281,6 @@ models_router = Router(
         post_resolve,
     ],
     security=TOKEN_SECURITY,
+    request_max_body_size=BODY_BYTES_MAX,
     tags=["models"],
 )

@@ -4,20 +4,16 @@ from typing import Any
 
 from litestar import Request, Router, delete, get, patch, post
 from litestar.params import FromPath, JSONBody
-from msgspec import Struct
 
 from metering.catalog import accounts, tenants
 from metering.catalog.accounts import Account
 from metering.catalog.documents import Document, Paragraph
-from metering.catalog.routes.acting import AfterId, Limit, acting, clock
-from metering.web import TOKEN_SECURITY, caller_within, require
+from metering.catalog.routes.acting import AfterId, Page, PageLimit, acting, clock, page_of
+from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_within, require
 
 
-class AccountPage(Struct):
+class AccountPage(Page[Account]):
     """Accounts in the order of ids, and where the next page begins."""
-
-    items: list[Account]
-    next_after: str | None
 
 
 class RoleBody(Document, frozen=True, kw_only=True):
@@ -34,12 +30,12 @@ class ReasonBody(Document, frozen=True, kw_only=True):
 
 @get("/v1/tenants/{tenant:str}/accounts", summary="Accounts, with who they are", sync_to_thread=True)
 def get_accounts(
-    request: Request[Any, Any, Any], tenant: FromPath[str], after: AfterId = "", limit: Limit = 100
+    request: Request[Any, Any, Any], tenant: FromPath[str], after: AfterId = "", limit: PageLimit = 100
 ) -> AccountPage:  # fmt: skip
     caller_within(request, tenant)
     with acting(request) as connection:
         items = accounts.list_accounts(connection, tenant, after=after, limit=limit)
-    return AccountPage(items, items[-1].id if len(items) == limit else None)
+    return page_of(AccountPage, items, limit)
 
 
 @patch("/v1/tenants/{tenant:str}/accounts/{account:str}", summary="Change what an account may do", sync_to_thread=True)
@@ -130,5 +126,6 @@ people_router = Router(
         ),
     ],
     security=TOKEN_SECURITY,
+    request_max_body_size=BODY_BYTES_MAX,
     tags=["people"],
 )

@@ -1,29 +1,25 @@
 """The record of changes, webhooks, messages and tokens."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-import sqlalchemy as sa
 from litestar import Request, Router, delete, get, post
-from litestar.params import FromPath, JSONBody, Parameter, QueryParameter
+from litestar.params import FromPath, JSONBody, PathParameter, QueryParameter
 
 from metering.catalog.changes import RecordedChange, list_changes
-from metering.catalog.documents import Address, Id
+from metering.catalog.documents import Address, Document, Id
+from metering.catalog.routes.acting import PageLimit, acting, clock
 from metering.catalog.tokens import Token, add_token, list_tokens, revoke_token
-from metering.database import transaction
 from metering.outbox.addresses import check_url
 from metering.outbox.messages import Message, State
 from metering.outbox.queue import list_messages, retry_message
 from metering.outbox.webhooks import Webhook, add_webhook, disable_webhook, list_webhooks, rotate_webhook
-from metering.web import TOKEN_SECURITY, caller_of, caller_within, require
+from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_of, caller_within, require
 
-Limit = Annotated[int, Parameter(ge=1, le=1000, description="Items a page.")]
-Number = Annotated[int, Parameter(ge=0, le=2**63 - 1)]
-BeforeNumber = Annotated[int | None, Parameter(ge=0, le=2**63 - 1, description="next_before of the page before.")]
-Entity = Annotated[str | None, Parameter(max_length=64, description="Only changes of this table.")]
+Number = Annotated[int, PathParameter(ge=0, le=2**63 - 1)]
+AfterNumber = Annotated[int, QueryParameter(ge=0, le=2**63 - 1, description="next_after of the page before.")]
+BeforeNumber = Annotated[int | None, QueryParameter(ge=0, le=2**63 - 1, description="next_before of the page before.")]
+Entity = Annotated[str | None, QueryParameter(max_length=64, description="Only changes of this table.")]
 
 
 class ChangePage(msgspec.Struct):
@@ -33,11 +29,11 @@ class ChangePage(msgspec.Struct):
     next_before: int | None
 
 
-class WebhookRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class WebhookRequest(Document, frozen=True, kw_only=True):
     """Where to call, for which types of events; none is all."""
 
     url: Address
-    events: list[str] = []
+    events: list[str] = msgspec.field(default_factory=list)
 
 
 class WebhookSecret(msgspec.Struct):
@@ -60,7 +56,7 @@ class MessagePage(msgspec.Struct):
     next_after: int | None
 
 
-class TokenRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class TokenRequest(Document, frozen=True, kw_only=True):
     """A token for a service or an operator."""
 
     name: Id
@@ -80,24 +76,17 @@ class TokenList(msgspec.Struct):
     items: list[Token]
 
 
-@contextmanager
-def _acting(request: Request[Any, Any, Any]) -> Iterator[sa.Connection]:
-    """A transaction on the caller's behalf."""
-    with transaction(request.app.state.engine, actor=caller_of(request).actor) as connection:
-        yield connection
-
-
 def _changes(
     request: Request[Any, Any, Any], tenant: str | None, entity: str | None, before: int | None, limit: int
 ) -> ChangePage:
-    with _acting(request) as connection:
+    with acting(request) as connection:
         items = list_changes(connection, tenant=tenant, entity=entity, before=before, limit=limit)
     return ChangePage(items, items[-1].number if len(items) == limit else None)
 
 
 @get("/v1/admin/changes", summary="Every change of the catalogue", sync_to_thread=True)
 def get_changes(
-    request: Request[Any, Any, Any], entity: Entity = None, before: BeforeNumber = None, limit: Limit = 100
+    request: Request[Any, Any, Any], entity: Entity = None, before: BeforeNumber = None, limit: PageLimit = 100
 ) -> ChangePage:
     return _changes(request, None, entity, before, limit)
 
@@ -108,7 +97,7 @@ def get_tenant_changes(
     tenant: FromPath[str],
     entity: Entity = None,
     before: BeforeNumber = None,
-    limit: Limit = 100,
+    limit: PageLimit = 100,
 ) -> ChangePage:
     caller_within(request, tenant)
     return _changes(request, tenant, entity, before, limit)
@@ -117,26 +106,24 @@ def get_tenant_changes(
 def _add_webhook(request: Request[Any, Any, Any], tenant: str | None, data: WebhookRequest) -> WebhookSecret:
     state = request.app.state
     url = check_url(data.url, private_allowed=state.settings.webhook_private)
-    with _acting(request) as connection:
+    with acting(request) as connection:
         added, secret = add_webhook(connection, state.master_key, tenant=tenant, url=url, events=data.events)
     return WebhookSecret(added.id, secret)
 
 
 def _rotate_webhook(request: Request[Any, Any, Any], tenant: str | None, webhook_id: str) -> WebhookSecret:
-    with _acting(request) as connection:
-        secret = rotate_webhook(
-            connection, request.app.state.master_key, webhook_id, tenant=tenant, now=datetime.now(UTC)
-        )
+    with acting(request) as connection:
+        secret = rotate_webhook(connection, request.app.state.master_key, webhook_id, tenant=tenant, now=clock())
     return WebhookSecret(webhook_id, secret)
 
 
 def _disable_webhook(request: Request[Any, Any, Any], tenant: str | None, webhook_id: str) -> None:
-    with _acting(request) as connection:
-        disable_webhook(connection, webhook_id, tenant=tenant, now=datetime.now(UTC))
+    with acting(request) as connection:
+        disable_webhook(connection, webhook_id, tenant=tenant, now=clock())
 
 
 def _webhooks(request: Request[Any, Any, Any], tenant: str | None) -> WebhookList:
-    with _acting(request) as connection:
+    with acting(request) as connection:
         return WebhookList(list_webhooks(connection, tenant))
 
 
@@ -192,18 +179,18 @@ def delete_webhook(request: Request[Any, Any, Any], webhook: FromPath[str]) -> N
 def get_messages(
     request: Request[Any, Any, Any],
     in_state: Annotated[State | None, QueryParameter(name="state", description="Only those in this state.")] = None,
-    after: Number = 0,
-    limit: Limit = 100,
+    after: AfterNumber = 0,
+    limit: PageLimit = 100,
 ) -> MessagePage:
-    with _acting(request) as connection:
+    with acting(request) as connection:
         items = list_messages(connection, state=in_state, after=after, limit=limit)
     return MessagePage(items, items[-1].number if len(items) == limit else None)
 
 
 @post("/v1/admin/messages/{number:int}/retry", summary="Send a message again", status_code=204, sync_to_thread=True)
-def post_retry(request: Request[Any, Any, Any], number: FromPath[Number]) -> None:
-    with _acting(request) as connection:
-        retry_message(connection, number, now=datetime.now(UTC))
+def post_retry(request: Request[Any, Any, Any], number: Number) -> None:
+    with acting(request) as connection:
+        retry_message(connection, number, now=clock())
 
 
 @get("/v1/admin/tokens", summary="Tokens, without their secrets", sync_to_thread=True)
@@ -243,5 +230,6 @@ service_router = Router(
         ),
     ],
     security=TOKEN_SECURITY,
+    request_max_body_size=BODY_BYTES_MAX,
     tags=["service"],
 )  # fmt: skip
