@@ -30,7 +30,7 @@ from metering.logs import configure_logs
 from metering.progress import Unit, progress
 from metering.services import Services, open_services
 from metering.settings import Settings, get_settings
-from metering.simulator import HttpDoor, SimulatedGateway, StreamDoor
+from metering.simulator import HttpDoor, QuotaDesk, SimulatedGateway, StreamDoor
 from metering.simulator.population import RETIRING_MODEL
 
 LIVE_EVENTS_PER_S = 0.5
@@ -120,7 +120,9 @@ def _play(services: Services, url: str, token: str, file: Path | None, stop: thr
             f"  {tally.accepted + tally.streamed:,} events sent; the console shows them as they enter the ledger."
         )
         if file is None:
-            gateway.run_live(stop, rate_per_s=LIVE_EVENTS_PER_S)
+            desk = QuotaDesk(url, token)
+            gateway.run_live(stop, rate_per_s=LIVE_EVENTS_PER_S, admit=desk.admit)
+            desk.close()
         stop.wait()
     finally:
         gateway.close()

@@ -1,10 +1,11 @@
 """The demo's simulated gateway: a plausible platform of the State, its usage events, and their sending.
 
-`population` says who calls and what answers; `traffic` turns that into events, and does no I/O; `sending` brings
-events to both doors as a gateway would. Nothing of the ledger is imported here: what is made is only bytes, and the
-ledger meets them as it meets any gateway's.
+`population` says who calls and what answers; `traffic` turns that into events, and does no I/O; `asking` asks before
+each request whether it may run; `sending` brings events to both doors as a gateway would. Nothing of the ledger is
+imported here: what is made is only bytes, and the ledger meets them as it meets any gateway's.
 """
 
+from metering.simulator.asking import QuotaDesk
 from metering.simulator.doors import HttpDoor, SendError, StreamDoor
 from metering.simulator.population import ADMINISTRATIONS, APPLICATIONS, MODELS, Administration, Application, Model
 from metering.simulator.sending import SimulatedGateway, Tally
@@ -18,6 +19,7 @@ __all__ = [
     "Application",
     "HttpDoor",
     "Model",
+    "QuotaDesk",
     "SendError",
     "SimulatedGateway",
     "StreamDoor",

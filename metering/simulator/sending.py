@@ -103,12 +103,12 @@ class SimulatedGateway:
             for _ in self._delivered(_chunks_of(file), stop or Event(), framings=(LINES,)):
                 progress(file.tell(), total)
 
-    def run_live(self, stop: Event, *, rate_per_s: float = 4.0) -> None:
-        """Send events as they happen, until told to stop. Raises: SendError."""
+    def run_live(self, stop: Event, *, rate_per_s: float = 4.0, admit: Callable[[bytes], bytes] = bytes) -> None:
+        """Send events as they happen, until told to stop; `admit` makes of each what is sent. Raises: SendError."""
         spool: deque[bytes] = deque()
         retry_at = 0.0
         for made in live(self._clock, rate_per_s=rate_per_s, seed=self._seed):
-            self._keep(spool, made)
+            self._keep(spool, [admit(event) for event in made])
             if monotonic() >= retry_at:
                 try:
                     self._empty(spool, stop)
