@@ -9,7 +9,7 @@ asks for a key that it doesn't know.
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from metering.catalog import documents
 from metering.catalog.documents import Document
 from metering.catalog.kinds import KINDS, load
 from metering.database import raw, transaction
+from metering.errors import JaugeError
 from metering.rules.limits import Limit
 from metering.tables import acceptance, account, api_key, catalog_change, limit_override, tenant, token
 
@@ -124,6 +125,11 @@ class CatalogReader:
         self._begun = self._ended = 0  # numbers of the latest look at the database, and of the latest that succeeded
         self._snapshot: Snapshot | None = None
 
+    @property
+    def loaded(self) -> Snapshot | None:
+        """The snapshot, if there is one yet."""
+        return self._snapshot
+
     def current(self) -> Snapshot:
         """The snapshot, read first if there is none yet. Raises: Unavailable."""
         return self._snapshot or self.refresh()
@@ -164,6 +170,8 @@ class CatalogReader:
             yield
         finally:
             stop.set()
+            with suppress(JaugeError), transaction(self._engine) as connection:
+                connection.execute(sa.select(sa.func.pg_notify(CHANNEL, "")))  # it may be waiting for news
             thread.join(timeout=5)
 
     def _watch(self, stop: threading.Event) -> None:

@@ -90,6 +90,11 @@ class Doorkeeper:
         self._reader = reader
         self._now = now
 
+    def is_known(self, authorization: str | None) -> bool:
+        """Whether `admit` can answer from memory, without waiting for the database."""
+        catalog = self._reader.loaded
+        return catalog is not None and digest_of((authorization or "").removeprefix("Bearer ")) in catalog.tokens
+
     def admit(self, authorization: str | None, *roles: Role) -> Principal:
         """Who an Authorization header says is calling.
 

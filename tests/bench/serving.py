@@ -13,12 +13,18 @@ from contextlib import contextmanager
 from metering.services import Services
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
 def served(services: Services) -> Iterator[str]:
     """URL of a `jauge serve` process on the same stores."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "JAUGE_DATABASE_URL": services.stores.database_url,
         "JAUGE_REDIS_URL": services.stores.redis_url,

@@ -1,0 +1,170 @@
+"""What is measured of quotas: the gateway's question over HTTP, and the script beside it."""
+
+import asyncio
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import redis
+
+from metering.catalog.apply import apply, read_file
+from metering.catalog.tokens import add_token
+from metering.database import transaction
+from metering.quotas.calls import SCRIPT, SCRIPT_SHA, arguments, keys_of, limits_argument
+from metering.quotas.places import limits_digest, places_of
+from metering.rules.counting import METER_NUMBER, Estimate
+from metering.rules.limits import Request
+from metering.services import Services
+from tests.bench.measures import Line
+from tests.bench.serving import free_port, served
+
+CONNECTIONS = 32
+WARM_S = 0.5
+P99_MS_MAX = 8
+
+CATALOGUE = """
+categories: [{id: chat, name: Chat}]
+models: [{id: small, name: Small, category: chat, publisher: P, licence: MIT}]
+plans:
+- id: bench
+  name: Bench
+  limits:
+  - {scope: user, selector: "model:*", meter: requests, window: minute, value: 1_000_000_000}
+  - {scope: user, selector: "model:*", meter: total_tokens, window: day, value: 1_000_000_000_000}
+  - {scope: tenant, selector: "*", meter: total_tokens, window: month, value: 1_000_000_000_000}
+  - {scope: key, selector: "*", meter: requests, window: day, value: 1_000_000_000}
+tenants: [{id: bench, name: Bench, plan: bench}]
+"""
+
+
+def reserve(services: Services, seconds: float) -> list[Line]:
+    """Requests a second of the whole check, beside a server that does nothing and a plain handler of the framework."""
+    with transaction(services.engine) as connection:
+        apply(connection, read_file(CATALOGUE.encode()))
+    token = add_token(services.engine, "bench-gateway", "gateway")
+    numbers = itertools.count(1)
+
+    def question() -> bytes:
+        return json.dumps(
+            {
+                "reservation": f"r-{next(numbers)}", "tenant": "bench", "user": f"u-{next(numbers) % 100}",
+                "api_key": "k-1", "model": "small", "ttl_s": 1,
+                "estimates": {"prompt_tokens": 100, "max_output_tokens": 50},
+            }
+        ).encode()  # fmt: skip
+
+    limits = {name: _rate(url, "/", "", question, seconds)[0] for name, url in _bare()}
+    with served(services) as url:
+        rate, p99_ms = _rate(url, "/v1/quota/reserve", token, question, seconds)
+    return [
+        Line("HTTP reserve, 4 limits, 32 connections", rate, "/s", "bare ASGI echo", limits["echo"],
+             rate / limits["echo"], "≥ 0.25"),
+        Line("the same", rate, "/s", "plain Litestar handler", limits["plain"], rate / limits["plain"], "≥ 0.7"),
+        Line("the same, 99th percentile", p99_ms, "ms", "budget", P99_MS_MAX, p99_ms / P99_MS_MAX, "≤ 1"),
+    ]  # fmt: skip
+
+
+def script(services: Services, calls: int) -> Line:
+    """µs of the store's own time for a call of the script with 4 limits, beside a call that does nothing."""
+    snapshot = services.catalog.refresh()
+    now = datetime.now(UTC)
+    with redis.Redis.from_url(services.stores.redis_url) as client:
+        request = Request("bench", None, "u-1", "k-1", "small", "chat", "chat")
+        services.counters().build("bench", (0, 0, 0), now, is_reset=True)
+        places = places_of(snapshot, request, now, Estimate(prompt_tokens=100, max_output_tokens=50))
+        seen = (0, 0, limits_digest(snapshot, "bench", now))
+        client.script_load(SCRIPT)
+        limits = limits_argument(places, METER_NUMBER)
+        commands = [
+            (
+                "EVALSHA", SCRIPT_SHA, 3, *keys_of("bench"),
+                *arguments("reserve", seen, f"s-{number}", "d", 1000, 50, 1, False, limits),
+            )
+            for number in range(calls)
+        ]  # fmt: skip
+        script_us, nothing_us = _pipelined_us(client, commands), _pipelined_us(client, [("PING",)] * calls)
+    return Line(
+        f"the script, {len(places)} limits, pipelined", script_us, "µs", "PING, pipelined", nothing_us,
+        script_us / nothing_us, "",
+    )  # fmt: skip
+
+
+def _pipelined_us(client: redis.Redis, commands: list[tuple[object, ...]]) -> float:
+    started = time.perf_counter()
+    for at in range(0, len(commands), 100):
+        pipeline = client.pipeline(transaction=False)
+        for command in commands[at : at + 100]:
+            pipeline.execute_command(*command)
+        pipeline.execute()
+    return (time.perf_counter() - started) / len(commands) * 1e6
+
+
+def _bare() -> Iterator[tuple[str, str]]:
+    for name in ("echo", "plain"):
+        with _application(f"tests.bench.bare:{name}") as url:
+            yield name, url
+
+
+@contextmanager
+def _application(name: str) -> Iterator[str]:
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", name, "--port", str(port), "--log-level", "error", "--no-access-log"]
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _await(url)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _await(url: str) -> None:
+    question = urllib.request.Request(url, data=b"{}", headers={"Content-Type": "application/json"})
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(question):
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _rate(url: str, path: str, token: str, body: Callable[[], bytes], seconds: float) -> tuple[float, float]:
+    """Requests a second and 99th percentile in ms; each connection asks again as soon as it is answered."""
+    return asyncio.run(_load(url, path, token, body, seconds))
+
+
+async def _load(url: str, path: str, token: str, body: Callable[[], bytes], seconds: float) -> tuple[float, float]:
+    host = urlsplit(url)
+    head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+    times: list[float] = []
+    begin = time.perf_counter() + WARM_S
+    end = begin + seconds
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection(host.hostname, host.port)
+        while (started := time.perf_counter()) < end:
+            content = body()
+            writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            length = answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0]
+            await reader.readexactly(int(length))
+            if started >= begin:
+                times.append(time.perf_counter() - started)
+        writer.close()
+
+    await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
+    return len(times) / seconds, statistics.quantiles(times, n=100)[98] * 1000
