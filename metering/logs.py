@@ -39,3 +39,5 @@ def configure_logs(log_format: Literal["json", "text"], level: Literal["debug", 
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("uvicorn.access").disabled = True  # requests are logged once, with their id
+    for chatty in ("apscheduler", "httpx"):  # every run of a job; every address that is called
+        logging.getLogger(chatty).setLevel(logging.WARNING)

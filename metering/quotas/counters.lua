@@ -5,23 +5,30 @@
 --
 -- A counter is {start, end, used, held} for a period (end 0: it never ends), or {cell, used x 7, held x 7} for a minute:
 -- cells of 10 s, newest first. Seven of them cover any 60 s whole, so that no 60 s ever exceed a limit.
--- A hold is {state, digest, ends_at, granted, entries, reply}; an entry {field, is_minute, start or cell, meter,
--- per_output, held, used}. States: o open, c committed (until its event is in the ledger), s settled, r released,
--- x expired. The counters' field `#` is {epoch, operations, mark, limits}: which building of the counters this is, how often
--- it was written, how far the ledger is in it, and for which limits it was built.
+-- A hold is {state, digest, granted, entries, reply}; an entry {field, is_minute, start or cell, end, meter, per_output,
+-- amount}. States: o open (its amounts are held), c committed until its event is in the ledger (its amounts are used),
+-- s settled, r released, x expired (nothing of it is in the counters; the amounts say what was held).
+-- The counters' field `#` is {epoch, operations, mark, limits, pieces, sweep}: which building of the counters this is, how
+-- often it was written, how far the ledger is in it, for which limits it was built (-1: it is being built), of how many
+-- pieces, and where the sweep goes on.
 
 local counters, holds, expiries = KEYS[1], KEYS[2], KEYS[3]
 local operation, given = ARGV[1], cmsgpack.unpack(ARGV[2])
 
 local CELL_MS, CELLS = 10000, 7
 local PURGED_MAX, SWEPT = 16, 20
+local ROUNDS_MAX = 20            -- purges more, where a limit may be full of holds that are over
+local TOGETHER = 1000            -- fields in one command: Lua's stack has room for 8,000
+local BUILDING = -1
 local KEPT_MS = 3600000          -- a state that absorbs is remembered for an hour
 local UNCONFIRMED_MS = 86400000  -- a commit without an event is taken back after a day: the ledger is the truth
+local OVER_MS = 86400000         -- a period's counter is kept for a day more: no clock is that wrong
+local SHOWN_MAX = 2 ^ 53 - 1     -- beyond it numbers are rounded; limits end there
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local meta            -- {epoch, operations, mark, limits}
+local meta            -- the field `#`; false where there is none
 local loaded = {}     -- field to counter
 local touched = {}    -- fields to be written
 local new_holds = {}  -- id to hold, or false where it is gone
@@ -31,13 +38,16 @@ local new_holds = {}  -- id to hold, or false where it is gone
 local function unpacked(text) return text and cmsgpack.unpack(text) end
 
 local function preload(fields)
-    local missing = {'#'}
+    local missing = {meta == nil and '#' or nil}
     for _, field in ipairs(fields) do
         if loaded[field] == nil then missing[#missing + 1] = field end
     end
-    local found = redis.call('HMGET', counters, unpack(missing))
-    meta = meta or unpacked(found[1])
-    for place = 2, #missing do loaded[missing[place]] = unpacked(found[place]) or false end
+    for first = 1, #missing, TOGETHER do
+        local last = math.min(first + TOGETHER - 1, #missing)
+        local found = redis.call('HMGET', counters, unpack(missing, first, last))
+        for place = first, last do loaded[missing[place]] = unpacked(found[place - first + 1]) or false end
+    end
+    if meta == nil then meta = loaded['#'] end
 end
 
 local function counter_of(field)
@@ -98,6 +108,8 @@ local function add(field, is_minute, start, ends, used, held)
         counter[2 + CELLS + place] = counter[2 + CELLS + place] + held
         write(field, counter)
     else
+        -- What was swept isn't made anew.
+        if not counter_of(field) and ends > 0 and ends + OVER_MS <= now then return end
         local counter = period_of(field, start, ends)
         if counter[1] ~= start then return end
         counter[3], counter[4] = counter[3] + used, counter[4] + held
@@ -122,7 +134,6 @@ local function hold_of(id)
 end
 
 local function keep(id, hold, ends_at)
-    hold[3] = ends_at
     new_holds[id] = hold
     redis.call('HSET', holds, id, cmsgpack.pack(hold))
     redis.call('ZADD', expiries, ends_at, id)
@@ -134,25 +145,53 @@ local function forget(id)
     redis.call('ZREM', expiries, id)
 end
 
--- Takes what a hold has in the counters out of them.
-local function take_back(hold)
-    for _, entry in ipairs(hold[5]) do
-        add(entry[1], entry[2], entry[3], entry[8], -entry[7], -entry[6])
-        entry[6], entry[7] = 0, 0
+local function fields_of(limits_or_entries)
+    local fields = {}
+    for place, one in ipairs(limits_or_entries) do fields[place] = one[1] end
+    return fields
+end
+
+-- Puts what a hold has in the counters into them (sign 1), or takes it out (-1).
+local function count(hold, sign)
+    local used, held = hold[1] == 'c' and sign or 0, hold[1] == 'o' and sign or 0
+    if used == held then return end
+    preload(fields_of(hold[4]))
+    for _, entry in ipairs(hold[4]) do
+        if entry[7] ~= 0 then add(entry[1], entry[2], entry[3], entry[4], used * entry[7], held * entry[7]) end
     end
 end
 
+-- Ends what is over, the oldest first; returns whether there may be more.
 local function purge()
     local due = redis.call('ZRANGEBYSCORE', expiries, '-inf', now, 'LIMIT', 0, PURGED_MAX)
     for _, id in ipairs(due) do
         local hold = hold_of(id)
+        if hold then count(hold, -1) end
         if hold and hold[1] == 'o' then
-            take_back(hold)
             hold[1] = 'x'
             keep(id, hold, now + UNCONFIRMED_MS)
         else
-            if hold and hold[1] == 'c' then take_back(hold) end
             forget(id)
+        end
+    end
+    return #due == PURGED_MAX
+end
+
+local function is_over(counter)
+    if #counter == 4 then
+        return counter[2] > 0 and counter[2] + OVER_MS <= now or counter[3] == 0 and counter[4] == 0
+    end
+    return counter[1] + CELLS <= cell_of(now)
+end
+
+-- Forgets some counters of people who didn't come back: those of windows that are over, and those that count nothing.
+local function sweep()
+    local found = redis.call('HSCAN', counters, meta[6], 'COUNT', SWEPT)
+    meta[6] = found[1]
+    for place = 1, #found[2], 2 do
+        local field = found[2][place]
+        if field ~= '#' and not touched[field] and is_over(cmsgpack.unpack(found[2][place + 1])) then
+            redis.call('HDEL', counters, field)
         end
     end
 end
@@ -161,18 +200,26 @@ end
 
 local OK, REFUSED, FORBIDDEN, OVER = 0, 1, 2, 3
 
+local function write_counters()
+    local written = {'#', cmsgpack.pack(meta)}
+    for field in pairs(touched) do
+        written[#written + 1] = field
+        written[#written + 1] = cmsgpack.pack(loaded[field])
+        if #written >= TOGETHER then
+            redis.call('HSET', counters, unpack(written))
+            written = {'#', cmsgpack.pack(meta)}
+        end
+    end
+    redis.call('HSET', counters, unpack(written))
+end
+
 local function finish(status, granted, figures)
     if next(touched) or status == 'written' then
         meta[2] = meta[2] + 1
-        local pairs_to_set = {'#', cmsgpack.pack(meta)}
-        for field in pairs(touched) do
-            pairs_to_set[#pairs_to_set + 1] = field
-            pairs_to_set[#pairs_to_set + 1] = cmsgpack.pack(loaded[field])
-        end
-        redis.call('HSET', counters, unpack(pairs_to_set))
+        write_counters()
     end
     local reply = {status, now, meta[1], meta[2], granted}
-    for _, figure in ipairs(figures or {}) do reply[#reply + 1] = figure end
+    for _, figure in ipairs(figures or {}) do reply[#reply + 1] = math.min(figure, SHOWN_MAX) end
     return reply
 end
 
@@ -181,12 +228,6 @@ end
 local function trouble(known)
     if not meta or meta[1] < known[1] or (meta[1] == known[1] and meta[2] < known[2]) then return 'lost' end
     return meta[4] ~= known[3] and 'other_limits' or nil
-end
-
-local function fields_of(limits)
-    local fields = {}
-    for place, limit in ipairs(limits) do fields[place] = limit[1] end
-    return fields
 end
 
 -- A limit is {field, is_minute, start, end, meter, value (-1: none), is_hard, fixed, per_output}.
@@ -199,7 +240,8 @@ local function weigh(limits, wanted, least)
         local used, held = totals(counter, is_minute)
         local missing = used + held + fixed + per_output * least - value
         local flag, wait = OK, 0
-        if value >= 0 and missing > 0 then
+        -- Who needs nothing of it isn't stopped by it.
+        if value >= 0 and missing > 0 and (fixed > 0 or per_output > 0) then
             flag = not limit[7] and OVER or value == 0 and FORBIDDEN or REFUSED
             if flag == REFUSED then
                 wait = is_minute and minute_wait(counter, missing) or limit[4] > 0 and limit[4] - now or 0
@@ -234,24 +276,28 @@ function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits)
     if wrong then return {wrong, now} end
     purge()
     local hold = not is_dry and hold_of(id)
-    if hold then
-        if hold[2] ~= digest then return finish('conflict', 0) end
-        return finish('ok', hold[4], hold[6])
-    end
+    if hold and hold[2] ~= digest then return finish('conflict', 0) end
+    -- The same answer again; its figures are those of now where the limits are others.
+    if hold and #hold[5] == 4 * #limits then return finish('ok', hold[3], hold[5]) end
     if is_outside(limits) then return finish('clock', 0) end
     local granted, figures = weigh(limits, wanted, least)
+    if hold then return finish('ok', hold[3], figures) end
+    for _ = 1, ROUNDS_MAX do
+        if granted or not purge() then break end
+        granted, figures = weigh(limits, wanted, least)
+    end
     if not granted then return finish('refused', 0, figures) end
     if is_dry then return finish('ok', granted, figures) end
     local entries = {}
     for place, limit in ipairs(limits) do
-        local amount = limit[8] + limit[9] * granted
+        local field, is_minute, amount = limit[1], limit[2], limit[8] + limit[9] * granted
         -- The counter's own newest window, should the clock have gone back.
-        local counter = limit[2] and minute_of(limit[1]) or period_of(limit[1], limit[3], limit[4])
-        local start = counter[1]
-        add(limit[1], limit[2], start, limit[4], 0, amount)
-        entries[place] = {limit[1], limit[2], start, limit[5], limit[9], amount, 0, limit[4]}
+        local counter = is_minute and minute_of(field) or period_of(field, limit[3], limit[4])
+        local start, ends = counter[1], is_minute and 0 or counter[2]
+        add(field, is_minute, start, ends, 0, amount)
+        entries[place] = {field, is_minute, start, ends, limit[5], limit[9], amount}
     end
-    keep(id, {'o', digest, 0, granted, entries, figures}, now + ttl_ms)
+    keep(id, {'o', digest, granted, entries, figures}, now + ttl_ms)
     return finish('written', granted, figures)
 end
 
@@ -263,15 +309,15 @@ function run.extend(known, id, ttl_ms, more, limits)
     purge()
     local hold = hold_of(id)
     if not hold or hold[1] ~= 'o' then return finish(hold and 'closed' or 'unknown', 0) end
+    if is_outside(limits) then return finish('clock', 0) end
     local granted, figures = weigh(limits, more, more > 0 and 1 or 0)
     if not granted then return finish('refused', 0, figures) end
-    for _, entry in ipairs(hold[5]) do
-        if entry[5] > 0 and granted > 0 then
-            add(entry[1], entry[2], entry[3], entry[8], 0, granted)
-            entry[6] = entry[6] + granted
+    for _, entry in ipairs(hold[4]) do
+        if entry[6] > 0 and granted > 0 then
+            add(entry[1], entry[2], entry[3], entry[4], 0, granted)
+            entry[7] = entry[7] + granted
         end
     end
-    hold[4] = hold[4] + granted
     keep(id, hold, now + ttl_ms)
     return finish('written', granted, figures)
 end
@@ -283,26 +329,27 @@ function run.commit(known, id, amounts, limits)
     if wrong then return {wrong, now} end
     purge()
     local hold = hold_of(id)
-    if hold and hold[1] ~= 'o' and hold[1] ~= 'x' then return finish(hold[1] == 'r' and 'closed' or 'ok', hold[4]) end
+    if hold and hold[1] ~= 'o' and hold[1] ~= 'x' then return finish(hold[1] == 'r' and 'closed' or 'ok', hold[3]) end
     local status = not hold and 'unknown' or hold[1] == 'x' and 'late' or 'written'
     if not hold then
-        local entries = {}
+        if is_outside(limits) then return finish('clock', 0) end
+        hold = {'x', '', 0, {}, {}}
         for place, limit in ipairs(limits) do
             local start = limit[2] and cell_of(now) or limit[3]
-            entries[place] = {limit[1], limit[2], start, limit[5], limit[9], 0, 0, limit[4]}
+            hold[4][place] = {limit[1], limit[2], start, limit[4], limit[5], limit[9], 0}
         end
-        hold = {'o', '', 0, 0, entries, {}}
     end
-    local figures = {}
-    for _, entry in ipairs(hold[5]) do
-        local amount = amounts[entry[4]] or entry[6]  -- what isn't known counts as it was held
-        add(entry[1], entry[2], entry[3], entry[8], amount, -entry[6])
-        figures[#figures + 1] = math.max(amount - entry[6], 0)
-        entry[6], entry[7] = 0, amount
+    count(hold, -1)
+    local overdrafts = {}
+    for _, entry in ipairs(hold[4]) do
+        local amount = amounts[entry[5]] or entry[7]  -- what isn't known counts as it was held
+        overdrafts[#overdrafts + 1] = math.max(amount - entry[7], 0)
+        entry[7] = amount
     end
     hold[1] = 'c'
+    count(hold, 1)
     keep(id, hold, now + UNCONFIRMED_MS)
-    local reply = finish('written', hold[4], figures)
+    local reply = finish('written', hold[3], overdrafts)
     reply[1] = status
     return reply
 end
@@ -315,65 +362,104 @@ function run.release(known, id)
     purge()
     local hold = hold_of(id)
     if not hold or hold[1] ~= 'o' then return finish(hold and (hold[1] == 'r' and 'ok' or 'closed') or 'unknown', 0) end
-    take_back(hold)
-    hold[1] = 'r'
+    count(hold, -1)
+    hold[1], hold[4] = 'r', {}
     keep(id, hold, now + KEPT_MS)
     return finish('written', 0)
 end
 
--- {mark, rows}: entries of the ledger; a row is {mark, reservation or '', places}, a place {field, is_minute,
--- start or moment, end, amount}
-function run.settle(mark, rows)
+-- An entry of the ledger takes the place of its hold. A commit that is still to come must count nothing beside it.
+local function settle_row(reservation, moment, places)
+    local cells = {}
+    local hold = reservation ~= '' and hold_of(reservation)
+    if hold then
+        for _, entry in ipairs(hold[4]) do cells[entry[1]] = entry[2] and entry[3] or nil end
+        count(hold, -1)
+    end
+    if hold or reservation ~= '' and now - moment < UNCONFIRMED_MS then
+        keep(reservation, {'s', hold and hold[2] or '', hold and hold[3] or 0, {}, hold and hold[5] or {}}, now + KEPT_MS)
+    end
+    preload(fields_of(places))
+    for _, place in ipairs(places) do
+        local field, is_minute = place[1], place[2]
+        -- A minute is one of this clock, which admitted it, not of the gateway's.
+        local start = is_minute and (cells[field] or cell_of(place[3])) or place[3]
+        add(field, is_minute, start, place[4], place[5], 0)
+    end
+end
+
+-- {from, mark, rows}: entries of the ledger up to a mark, for counters that have all up to `from`. A row is {mark,
+-- reservation or '', moment, places}, a place {field, is_minute, start or moment, end, amount}.
+function run.settle(from, mark, rows)
     preload({})
+    if meta and meta[3] < from then
+        redis.call('HDEL', counters, '#')  -- an older copy: what lies between would never be counted
+        meta = false
+    end
     if not meta then return {'lost', now} end
     purge()
     for _, row in ipairs(rows) do
-        if row[1] > meta[3] then
-            local hold = row[2] ~= '' and hold_of(row[2])
-            if hold and hold[1] ~= 's' then
-                take_back(hold)
-                hold[1], hold[5] = 's', {}
-                keep(row[2], hold, now + KEPT_MS)
-            end
-            for _, place in ipairs(row[3]) do
-                add(place[1], place[2], place[2] and cell_of(place[3]) or place[3], place[4], place[5], 0)
-            end
-        end
+        if row[1] > meta[3] then settle_row(row[2], row[3], row[4]) end
     end
     meta[3] = math.max(meta[3], mark)
+    sweep()
     return finish('written', 0)
 end
 
--- {known}: whether the counters are there, for the builder that has waited for another one
-function run.look(known)
+-- {}: which building these counters are: its mark and its limits
+function run.look()
     preload({})
-    local wrong = trouble(known)
-    if wrong then return {wrong, now} end
-    return finish('ok', 0)
+    if not meta then return {'lost', now} end
+    return finish('ok', 0, {meta[3], meta[4]})
 end
 
--- {epoch, mark, limits, is_first, is_last, is_reset, places}: the counters as the ledger has them, in pieces; until the
--- last one they are lost to everybody. is_reset: holds are forgotten; otherwise what they have in the counters is added
--- again.
-function run.build(epoch, mark, built_for, is_first, is_last, is_reset, places)
-    if is_first then
-        redis.call('DEL', counters)
-        if is_reset then redis.call('DEL', holds, expiries) end
-    end
-    meta = {epoch, 0, mark, built_for}
-    for _, place in ipairs(places) do
-        add(place[1], place[2], place[2] and cell_of(place[3]) or place[3], place[4], place[5], 0)
-    end
-    if is_last and not is_reset then
-        for _, id in ipairs(redis.call('HKEYS', holds)) do
-            for _, entry in ipairs(hold_of(id)[5]) do
-                add(entry[1], entry[2], entry[3], entry[8], entry[7], entry[6])
-            end
+-- Whether a piece of a building is the next one, or was sent twice ('done'), or is of a building that another has
+-- outrun ('lost').
+local function turn_of(epoch, piece)
+    if not meta or meta[1] < epoch then return piece == 0 and 'next' or 'lost' end
+    if meta[1] > epoch or meta[5] < piece then return 'lost' end
+    return meta[5] == piece and 'next' or 'done'
+end
+
+-- {epoch, mark, is_reset}: a building begins. Its counters are for nobody's limits until it is finished. is_reset: the
+-- holds aren't believed either.
+function run.begin(epoch, mark, is_reset)
+    preload({})
+    local turn = turn_of(epoch, 0)
+    if turn ~= 'next' then return turn == 'lost' and {'lost', now} or finish('ok', 0) end
+    redis.call('UNLINK', counters)
+    if is_reset then redis.call('UNLINK', holds, expiries) end
+    meta = {epoch, 0, mark, BUILDING, 1, '0'}
+    return finish('written', 0)
+end
+
+-- {epoch, piece, places, reservations}: some counters as the ledger has them, and requests of which it has the event
+function run.build(epoch, piece, places, reservations)
+    preload({})
+    local turn = turn_of(epoch, piece)
+    if turn ~= 'next' then return turn == 'lost' and {'lost', now} or finish('ok', 0) end
+    settle_row('', now, places)
+    for _, id in ipairs(reservations) do keep(id, {'s', '', 0, {}, {}}, now + KEPT_MS) end
+    meta[5] = piece + 1
+    return finish('written', 0)
+end
+
+-- {epoch, piece, built_for, first, some}: what some holds have is counted again; after the last the counters are there.
+-- Nobody changes holds meanwhile, so that their order stays. Granted 1: that was the last.
+function run.adopt(epoch, piece, built_for, first, some)
+    preload({})
+    local turn = turn_of(epoch, piece)
+    if turn == 'lost' then return {'lost', now} end
+    if turn == 'next' then
+        local ids = redis.call('ZRANGE', expiries, first, first + some - 1)
+        for _, id in ipairs(ids) do
+            local hold = hold_of(id)
+            if hold then count(hold, 1) end
         end
+        if #ids < some then meta[4] = built_for end
+        meta[5] = piece + 1
     end
-    if is_last then return finish('written', 0) end
-    for field in pairs(touched) do redis.call('HSET', counters, field, cmsgpack.pack(loaded[field])) end
-    return {'written', now}
+    return finish(turn == 'next' and 'written' or 'ok', meta[4] == BUILDING and 0 or 1)
 end
 
 return run[operation](unpack(given))

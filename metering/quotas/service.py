@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
@@ -70,7 +70,7 @@ class Ask:
 class Decision:
     """Whether it may run. granted_output_tokens: what the gateway sets upstream as the most.
 
-    figures: where each limit stands, this request included. retry_after_s: when there may be room, if known.
+    figures: where each limit stands, with what is held for this request. retry_after_s: when there may be room.
     """
 
     is_allowed: bool
@@ -167,7 +167,13 @@ class QuotaService:
         known.away_since = None
         if reply.status == "conflict":
             raise Conflict("reservation_conflict", "The reservation is of another request.", field="reservation")
-        return _decision(reply, figures_of(reply, places), terms.tier, resolution)
+        figures = figures_of(reply, places)
+        if reply.status == "ok" and not is_dry:
+            figures = [
+                replace(figure, held=figure.held + place.fixed + place.per_output * reply.granted)
+                for figure, place in zip(figures, places, strict=True)
+            ]
+        return _decision(reply, figures, terms.tier, resolution)
 
     async def commit(self, reservation: str, request: Request, quantities: Mapping[str, int | None]) -> Settled:
         """Count what was really used; the event says it again, and for good. Raises: Unavailable."""
