@@ -17,7 +17,9 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from metering.catalog.activation import activate
 from metering.catalog.routes.access import access_router
+from metering.catalog.routes.acting import clock
 from metering.catalog.routes.admin import admin_router
 from metering.catalog.routes.keys import keys_router
 from metering.catalog.routes.limits import limits_router
@@ -42,6 +44,7 @@ from metering.web import (
     request_log,
     require_reader,
 )
+from reports.activation import activation_pages
 from reports.api import usage_router
 from reports.drawing import Drawer
 from reports.pages import pages_router
@@ -70,6 +73,7 @@ catalog_router = Router(
     "/",
     route_handlers=[
         admin_router, limits_router, service_router, access_router, me_router, people_router, keys_router,
+        activation_pages(lambda state, code: activate(state.engine, code, clock())),
     ],
     middleware=[knowing_changes],
 )  # fmt: skip
@@ -78,13 +82,12 @@ catalog_router = Router(
 def create_app(services: Services) -> Litestar:
     """The application on these services."""
     drawer = Drawer()
-    quotas = services.quotas()
 
     @asynccontextmanager
-    async def watching(_app: Litestar) -> AsyncIterator[None]:
-        with services.catalog.watching():
+    async def watching(app: Litestar) -> AsyncIterator[None]:
+        with app.state.catalog.watching():
             yield
-        await quotas.close()
+        await app.state.quotas.close()
 
     app = Litestar(
         lifespan=[lambda _app: drawer.running(), watching],
@@ -111,7 +114,7 @@ def create_app(services: Services) -> Litestar:
                 "catalog": services.catalog,
                 "doorkeeper": services.doorkeeper,
                 "master_key": services.master_key,
-                "quotas": quotas,
+                "quotas": services.quotas(),
                 "redis": services.redis(),
                 "checking": anyio.CapacityLimiter(CHECKING_MAX),
             }
