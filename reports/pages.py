@@ -1,4 +1,4 @@
-"""The pages people read: for now "Consommation", at `/`.
+"""The page "Consommation", at `/`, and what all pages share.
 
 A request goes one way: its parameters become a Selection, the ledger's answer a Reading, both a UsagePage (every text
 ready, in the reader's language), and that HTML. Everything but the reading and the drawing is pure. Without a drawing
