@@ -50,7 +50,7 @@ def _errors_of(path: str, method: str, operation: Operation) -> Iterator[HTTPSta
     if operation.request_body:
         yield HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         yield HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    if operation.request_body or "{" in path or method == "delete":
+    if operation.request_body or operation.parameters or method == "delete":
         yield HTTPStatus.NOT_FOUND
     if method != "get":
         yield HTTPStatus.CONFLICT

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +56,10 @@ def template(servers: embedded.Servers) -> str:
     """Name of a migrated, empty database to copy."""
     engine = engine_for(servers.database_url)
     migrate.upgrade(engine)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # Databases come and go with every test, and none outlives the run: nothing waits for the disk.
+        connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
     engine.dispose()
     return "jauge"
 
@@ -62,7 +67,13 @@ def template(servers: embedded.Servers) -> str:
 @pytest.fixture
 def database_url(servers: embedded.Servers, template: str) -> Iterator[str]:
     """A migrated, empty database of the test's own."""
-    name = f"test_{next(_numbers)}"
+    with copied_database(servers, template, f"test_{next(_numbers)}") as url:
+        yield url
+
+
+@contextmanager
+def copied_database(servers: embedded.Servers, template: str, name: str) -> Iterator[str]:
+    """Address of a copy of a database, which is there as long as the block runs."""
     admin = engine_for(servers.database_url.replace("/jauge?", "/postgres?")).execution_options(
         isolation_level="AUTOCOMMIT"
     )
@@ -121,11 +132,11 @@ class Api:
 @pytest.fixture
 def api(services: Services) -> Iterator[Api]:
     """The application, served on a free port of the loopback."""
-    from metering.app import create_app
+    from tests.applications import application
 
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(services), log_config=None, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(application(services), log_config=None, lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -4,10 +4,13 @@ import json
 from datetime import UTC, date, datetime
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from metering.database import transaction
 from metering.events.decoding import decode
+from metering.rules.limits import Limit
+from metering.rules.studies import study_of
 from metering.services import Services
 from metering.tables import (
     acceptance,
@@ -21,6 +24,7 @@ from metering.tables import (
     outbox,
     person,
     project,
+    quota_epoch,
     raise_request,
     tenant,
     terms,
@@ -32,11 +36,21 @@ MARK = "zzmark"
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 RULE = {"scope": "tenant", "selector": "*", "meter": "requests", "window": "day", "value": 5, "mode": "hard"}
 
+STUDY = msgspec.to_builtins(study_of(Limit(**RULE), [], [], today=NOW.date(), as_of=0))
+EVENT = {
+    "specversion": "1.0", "type": "jauge.usage.v1", "source": "test", "id": MARK, "time": "2026-10-05T08:00:02Z",
+    "data": {
+        "project": f"p-{MARK}", "user": f"u-{MARK}", "api_key": f"k-{MARK}", "operation": "chat", "status": "ok",
+        "model_requested": "albert-large", "model_served": "albert-large", "started_at": "2026-10-05T08:00:00Z",
+        "input_tokens": 100, "output_tokens": 20,
+    },
+}  # fmt: skip
+
 OWNED = sorted(name for name, table in metadata.tables.items() if "tenant" in table.c or name in {"tenant", "notice"})
 """Tables that hold rows of administrations."""
 
 
-def mark_tenant(services: Services, tenant_id: str, make_event: Any) -> None:
+def mark_tenant(services: Services, tenant_id: str) -> None:
     """Give an administration a row in every table that holds rows of administrations."""
     own = {"tenant": tenant_id}
     rows: list[tuple[sa.Table, dict[str, Any]]] = [
@@ -50,7 +64,8 @@ def mark_tenant(services: Services, tenant_id: str, make_event: Any) -> None:
                             "signed_on": date(2026, 1, 1), "effective_on": date(2026, 1, 1),
                             "starts_on": date(2026, 1, 1), "ends_on": date(2026, 12, 31), "settlement": "billed",
                             "overage": "bill", "tier": "soft", "outage": "open"}),
-        (raise_request, own | {"id": f"r-{MARK}", "account": f"u-{MARK}", "rule": RULE, "motive": MARK, "study": {}}),
+        (raise_request, own | {"id": f"r-{MARK}", "account": f"u-{MARK}", "rule": RULE, "motive": MARK,
+                               "study": STUDY}),
         (limit_override, own | {"id": f"o-{MARK}", "rule": RULE, "starts_at": NOW, "motive": MARK, "approver": MARK}),
         (terms, {"document": "terms", "version": "1", "title_fr": "t", "title_en": "t", "text_fr": "t", "text_en": "t",
                  "effective_at": NOW, "enforced_at": NOW}),
@@ -60,6 +75,7 @@ def mark_tenant(services: Services, tenant_id: str, make_event: Any) -> None:
         (webhook, own | {"id": f"w-{MARK}", "url": f"https://{MARK}.test/", "events": [], "salt": b"3" * 16}),
         (outbox, own | {"key": f"m-{MARK}", "channel": "mail", "recipient": f"account:u-{MARK}",
                         "subject": "account_deleted", "payload": {}}),
+        (quota_epoch, own | {"epoch": 1, "built_at": NOW}),
         (notice, {"id": f"n-{MARK}", "kind": "information", "title_fr": MARK, "title_en": MARK, "text_fr": MARK,
                   "text_en": MARK, "starts_at": NOW, "tenants": [tenant_id]}),
     ]  # fmt: skip
@@ -67,7 +83,7 @@ def mark_tenant(services: Services, tenant_id: str, make_event: Any) -> None:
         for table, row in rows:
             connection.execute(table.insert().values(row))
         connection.execute(tenant.update().where(tenant.c.id == tenant_id).values(name=f"Name {MARK}"))
-    event = make_event(tenant=tenant_id, project=f"p-{MARK}", user=f"u-{MARK}", api_key=f"k-{MARK}")
+    event = EVENT | {"data": EVENT["data"] | {"tenant": tenant_id}}
     answer = services.intake.take(decode(json.dumps(event).encode(), "json", 1), "http")
     assert answer.is_whole
 

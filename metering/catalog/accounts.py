@@ -115,7 +115,7 @@ def delete_account(
 
     Raises: NotFound; Conflict for the last manager of others, unless an operator does it; Forbidden.
     """
-    found = _held(connection, caller, tenant_id, account_id)
+    found = _held(connection, caller, tenant_id, account_id, if_own=True)
     if caller.role != "operator":
         _keep_a_manager(connection, tenant_id, found, stays=False)
     close_accounts(connection, tenant_id, [account_id], now=now)
@@ -157,8 +157,10 @@ def _accounts() -> sa.Select[Any]:
     return sa.select(*own, person.c.name, person.c.email, person.c.language).outerjoin_from(account, person, alive)
 
 
-def _held(connection: sa.Connection, caller: Principal, tenant_id: str, account_id: str) -> Account:
-    """An account that the caller may change, while nobody else changes any.
+def _held(
+    connection: sa.Connection, caller: Principal, tenant_id: str, account_id: str, *, if_own: bool = False
+) -> Account:
+    """An account that the caller may change, while nobody else changes any. if_own: also as a member, one's own.
 
     Raises: NotFound; Forbidden for a caller who was deleted, suspended or made a member since the token was checked,
     and where an operator has suspended the account.
@@ -168,7 +170,8 @@ def _held(connection: sa.Connection, caller: Principal, tenant_id: str, account_
         assert caller.account is not None
         query = sa.select(account.c.role).where(account.c.id == caller.account, account.c.status == "active")
         role = connection.scalar(query)
-        if role is None or (account_id != caller.account and role != "manager"):
+        is_own = if_own and account_id == caller.account
+        if role is None or not (is_own or role == "manager"):
             raise Forbidden("not_a_manager", "The caller doesn't manage the administration any more.")
     found = find_account(connection, tenant_id, account_id)
     if found.suspended_by == "operator" and caller.role != "operator":

@@ -99,6 +99,19 @@ def test_a_caller_who_manages_no_more_is_refused_whatever_the_token_said(service
         do(services, delete_account, demoted, target, now=NOW)
 
 
+def test_who_was_made_a_member_does_not_take_the_role_back(services) -> None:
+    """With a token that a process still believes to be a manager's."""
+    agent(services, "manager")
+    former = agent(services, "manager")
+    do(services, set_role, OPERATOR, former, "member")
+    for action, more in [(set_role, ("manager",)), (suspend_account, ("tired",)), (restore_account, ())]:
+        with pytest.raises(Forbidden) as refused:
+            do(services, action, former, former, *more, **({"now": NOW} if action is suspend_account else {}))
+        assert refused.value.code == "not_a_manager"
+    assert statuses(services)[str(former.account)] == ("member", "active")
+    do(services, delete_account, former, former, now=NOW)
+
+
 def test_no_manager_ends_what_an_operator_suspended(services) -> None:
     manager, target = agent(services, "manager"), agent(services)
     do(services, suspend_account, manager, target, "away", now=NOW)

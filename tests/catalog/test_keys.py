@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,16 +21,20 @@ from metering.catalog.issued_keys import (
     revoke_key,
 )
 from metering.catalog.keys import check_key
+from metering.catalog.own_tokens import add_own_token
 from metering.catalog.projects import add_project, change_project
 from metering.catalog.snapshot import digest_of
 from metering.catalog.tenants import suspend_tenant
 from metering.catalog.terms import accept
+from metering.catalog.tokens import add_token
 from metering.database import transaction
 from metering.errors import Conflict, Forbidden, JaugeError, Unauthorized, Unprocessable
 from metering.identity import Principal
 from metering.services import Services
+from metering.tables import api_key
 from tests.catalog.test_terms import publish, terms
 from tests.people import add_agent
+from tests.threads import run_threads
 
 NOW = datetime(2026, 10, 5, 8, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -257,3 +262,56 @@ def test_an_invalid_key_is_unauthorized_and_a_suspended_one_forbidden(services) 
         suspend_account(connection, OPERATOR, "dinum", member.account or "", "abuse", now=NOW)
     with pytest.raises(Forbidden):
         check_key(services.catalog.refresh(), digest_of(secret), NOW)
+
+
+def test_keys_that_were_made_and_revoked_today_count_as_well(services: Services, monkeypatch) -> None:
+    """Every process remembers every key: a loop must not fill its memory."""
+    monkeypatch.setattr(issued_keys, "KEYS_MAX", 2)
+    caller = agent(services)
+    for _ in range(2):
+        key = make(services, caller)
+        with transaction(services.engine, actor=caller.actor) as connection:
+            revoke_key(connection, "dinum", caller, key.id, now=NOW)
+    with pytest.raises(Unprocessable, match="too many keys"):
+        make(services, caller)
+    with transaction(services.engine) as connection:
+        connection.execute(api_key.update().values(created_at=NOW - DAY))
+    assert make(services, caller).status == "active"
+
+
+def test_keys_made_at_once_are_as_few_as_may_be(services: Services, monkeypatch) -> None:
+    monkeypatch.setattr(issued_keys, "KEYS_MAX", 3)
+    caller = agent(services)
+    refused: list[str] = []
+
+    def work() -> None:
+        try:
+            make(services, caller)
+        except Unprocessable as error:
+            refused.append(error.code)
+
+    run_threads([work] * 8)
+    assert refused == ["too_many_keys"] * 5
+
+
+def test_tokens_of_one_name_made_at_once_are_one(services: Services) -> None:
+    caller = agent(services)
+    assert caller.tenant is not None
+    assert caller.account is not None
+    tenant_id, account_id, codes = caller.tenant, caller.account, []
+
+    def own() -> None:
+        with transaction(services.engine, actor=caller.actor) as connection:
+            add_own_token(connection, tenant_id, account_id, "phone", expires_at=NOW + DAY, now=NOW)
+
+    def of_service() -> None:
+        add_token(services.engine, "gateway", "gateway")
+
+    def work(make_one: Any) -> None:
+        try:
+            make_one()
+        except Conflict as error:
+            codes.append(error.code)
+
+    run_threads([partial(work, make_one) for make_one in (own, of_service) for _ in range(4)])
+    assert codes == ["token_exists"] * 6

@@ -1,23 +1,37 @@
 """The database itself keeps administrations apart: raw SQL under the role that acts for one of them."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 
+from metering import embedded
+from metering.catalog.tenants import add_tenant
 from metering.database import Actor, transaction
 from metering.errors import JaugeError
-from metering.services import Services
+from metering.services import Services, open_services
+from metering.settings import Settings
 from metering.tables import metadata
+from tests.conftest import TENANTS, copied_database
 from tests.marked import MARK, OWNED, mark_tenant, rows_of
 
 TABLES = sorted(metadata.tables)
 DINUM = Actor("a manager of dinum", "dinum")
 
 
-@pytest.fixture
-def marked(services: Services, make_event) -> Services:
-    mark_tenant(services, "sante", make_event)
-    assert all(rows_of(services, "sante").values())
-    return services
+@pytest.fixture(scope="module")
+def marked(servers: embedded.Servers, template: str) -> Iterator[Services]:
+    """Services on a database where another administration has something of everything; nothing of it ever changes."""
+    with copied_database(servers, template, "row_security") as url:
+        with open_services(Settings(database_url=url, redis_url=servers.redis_url, data=Path("unused"))) as services:
+            for tenant_id in TENANTS:
+                add_tenant(services.engine, tenant_id)
+            mark_tenant(services, "sante")
+            assert all(rows_of(services, "sante").values())
+            with transaction(services.engine) as connection:
+                connection.execute(sa.text("INSERT INTO account (tenant, id) VALUES ('dinum', 'u-own')"))
+            yield services
 
 
 def attempt(services: Services, statement: str) -> sa.CursorResult | None:
@@ -84,8 +98,6 @@ def test_no_row_of_another_administration_is_changed_or_taken_away(marked: Servi
     ],
 )
 def test_what_is_not_an_administrations_own_is_refused(marked: Services, statement: str) -> None:
-    with transaction(marked.engine) as connection:
-        connection.execute(sa.text("INSERT INTO account (tenant, id) VALUES ('dinum', 'u-own')"))
     assert attempt(marked, statement) is None
 
 

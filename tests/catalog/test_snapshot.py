@@ -181,3 +181,67 @@ def test_an_account_that_changes_changes_in_the_snapshot(services: Services) -> 
     with transaction(services.engine) as connection:
         connection.execute(account.update().values(status="suspended"))
     assert reader.refresh().accounts[account_id].status == "suspended"
+
+
+def test_however_many_ask_for_unknown_keys_few_looks_serve_them(services: Services, monkeypatch) -> None:
+    reader = CatalogReader(services.engine)
+    reader.current()
+    looks, look = [], reader._look
+    asking, go = threading.Barrier(21), threading.Event()
+
+    def slow(known: Snapshot | None) -> Snapshot:
+        looks.append(known)
+        go.wait(5)
+        return look(known)
+
+    monkeypatch.setattr(reader, "_look", slow)
+
+    def ask() -> None:
+        asking.wait()
+        assert reader.find_key(b"words") is None
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    asking.wait()
+    time.sleep(0.1)
+    digest = add_key(services, "k-1")
+    go.set()
+    assert reader.find_key(digest) is not None
+    for thread in threads:
+        thread.join()
+    assert len(looks) <= 3
+
+
+def test_who_waits_is_not_served_what_a_failed_look_left(services: Services, monkeypatch) -> None:
+    reader = CatalogReader(services.engine)
+    reader.current()
+
+    def fail(_known: Snapshot | None) -> Snapshot:
+        raise Unavailable("database_unavailable", "away")
+
+    monkeypatch.setattr(reader, "_look", fail)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            reader.refresh()
+
+
+def test_a_watcher_goes_on_after_any_fault_and_stops_at_once(services: Services, monkeypatch) -> None:
+    reader = CatalogReader(services.engine)
+    reader.current()
+    faults, look = [ValueError("words")], reader._look
+
+    def fail_once(known: Snapshot | None) -> Snapshot:
+        if faults:
+            raise faults.pop()
+        return look(known)
+
+    monkeypatch.setattr(reader, "_look", fail_once)
+    with reader.watching():
+        digest = add_key(services, "k-1")
+        deadline = time.monotonic() + 2
+        while digest not in reader.current().keys:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        ended = time.monotonic()
+    assert time.monotonic() - ended < module.LOOK_S / 2

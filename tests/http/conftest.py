@@ -5,16 +5,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from litestar import Litestar
 from litestar.testing import TestClient
 
 from metering import embedded
 from metering.app import create_app
 from metering.catalog.tokens import add_token
-from metering.database import engine_for
 from metering.services import Services, open_services
 from metering.settings import Settings
+from tests.applications import application
+from tests.conftest import copied_database
 
 
 @contextmanager
@@ -29,20 +29,16 @@ def client_with(app: Litestar, token: str | None = None) -> Iterator[TestClient[
 @pytest.fixture(scope="session")
 def standing(servers: embedded.Servers, template: str) -> Iterator[TestClient[Litestar]]:
     """An operator's client of a ledger that stays for the whole session."""
-    admin = engine_for(servers.database_url.replace("/jauge?", "/postgres?"))
-    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(f"CREATE DATABASE standing TEMPLATE {template}"))
-    admin.dispose()
-    url = servers.database_url.replace("/jauge?", "/standing?")
-    settings = Settings(database_url=url, redis_url=servers.redis_url, data=Path("unused"))
-    with open_services(settings) as services:
-        token = add_token(services.engine, "operator", "operator")
-        with client_with(create_app(services), token) as client:
-            yield client
+    with copied_database(servers, template, "standing") as url:
+        settings = Settings(database_url=url, redis_url=servers.redis_url, data=Path("unused"))
+        with open_services(settings) as services:
+            token = add_token(services.engine, "operator", "operator")
+            with client_with(create_app(services), token) as client:
+                yield client
 
 
 @pytest.fixture
 def operator(services: Services) -> Iterator[TestClient[Litestar]]:
     """An operator's client of an empty ledger."""
-    with client_with(create_app(services), add_token(services.engine, "operator", "operator")) as client:
+    with client_with(application(services), add_token(services.engine, "operator", "operator")) as client:
         yield client

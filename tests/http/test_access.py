@@ -13,6 +13,8 @@ import structlog
 from metering.app import create_app
 from metering.catalog.tokens import add_token, list_tokens, revoke_token
 from metering.events.envelope import UsageEvent
+from metering.web import BODY_BYTES_MAX
+from tests.applications import application
 from tests.http.conftest import client_with
 
 PERIOD = {"start": "2026-10-01", "end": "2026-11-01"}
@@ -34,7 +36,7 @@ def test_a_caller_without_a_valid_token_is_unauthorized_everywhere(services) -> 
         {}, {"Authorization": "Bearer words"}, {"Authorization": "Bearer"}, {"Authorization": "words"},
         {"Authorization": "Basic words"}, {"Authorization": "Digest words"}, basic("", "words"), basic("words", ""),
     ]  # fmt: skip
-    with client_with(create_app(services)) as client:
+    with client_with(application(services)) as client:
         for method, path in [("POST", "/v1/events"), *OPERATOR_ROUTES]:
             for headers in refused:
                 answer = client.request(method, path, headers=headers, content=b"{}" if method == "POST" else None)
@@ -55,6 +57,27 @@ def test_a_gateway_may_only_record_and_an_operator_everything(api, make_event) -
 
 def test_a_browser_may_give_the_token_as_password(api) -> None:
     assert httpx.get(f"{api.url}/v1/usage", params=PERIOD, headers=basic("anyone", api.operator_token)).is_success
+
+
+def test_a_browsers_password_changes_nothing(operator) -> None:
+    """Another site's page can make a browser send it, as a form whose body is text."""
+    token = operator.headers["Authorization"].removeprefix("Bearer ")
+    sent = basic("anyone", token) | {"Content-Type": "text/plain"}
+    before = operator.get("/v1/admin/catalog").text
+    for path, content in [
+        ("/v1/admin/catalog", "plans:\n- {id: words, name: Words}\n"),
+        ("/v1/tenants/dinum/invitations", '{"name": "N", "email": "n@example.fr", "role": "manager"}'),
+    ]:
+        answer = operator.post(path, content=content, headers=sent)
+        assert (answer.status_code, answer.json()["code"]) == (401, "bearer_needed")
+    assert operator.get("/v1/admin/catalog", headers=basic("anyone", token)).text == before
+    assert operator.get("/v1/admin/access-requests").json()["items"] == []
+
+
+def test_bodies_of_agents_and_visitors_are_small(operator) -> None:
+    for path in ("/v1/access-requests", "/v1/activations", "/v1/tenants/dinum/projects", "/v1/admin/webhooks"):
+        answer = operator.post(path, json={"id": "words" * BODY_BYTES_MAX})
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large"), path
 
 
 def test_a_revoked_token_is_refused_within_a_second(api, services, make_event) -> None:
@@ -169,7 +192,7 @@ def test_a_fault_of_ours_shows_and_logs_no_value(services, monkeypatch) -> None:
 
 
 def test_requests_are_logged_by_route_without_what_the_caller_wrote(services) -> None:
-    with client_with(create_app(services)) as client, structlog.testing.capture_logs() as logs:
+    with client_with(application(services)) as client, structlog.testing.capture_logs() as logs:
         client.get("/v1/usage", params={"tenant": "words"})
         client.get("/words")
         client.post("/v1/events", content=b"words", headers={"Authorization": "Bearer words"})

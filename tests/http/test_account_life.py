@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 from litestar.testing import TestClient
 
-from metering.app import create_app
 from metering.catalog import documents
 from metering.catalog.keys import check_key
 from metering.catalog.kinds import KINDS, put
@@ -24,6 +23,7 @@ from metering.outbox.delivery import deliver_due
 from metering.outbox.mail import MailCourier
 from metering.outbox.messages import SENT
 from metering.services import Services
+from tests.applications import application
 from tests.http.conftest import client_with
 from tests.people import add_agent
 
@@ -79,6 +79,9 @@ class Platform:
         while deliver_due(self.services.engine, {"mail": courier}, later).total:
             pass
 
+    def last_mail(self) -> str:
+        return str(self.mailbox.mails[-1].get_content())
+
     def ask(self, **changes: Any) -> httpx.Response:
         return self.call("POST", "/v1/access-requests", body=ASKED | changes)
 
@@ -133,7 +136,7 @@ class Platform:
 def platform(services: Services) -> Iterator[Platform]:
     operator = add_token(services.engine, "operator", "operator")
     gateway = add_token(services.engine, "gateway", "gateway")
-    with client_with(create_app(services)) as client:
+    with client_with(application(services)) as client:
         yield Platform(services, client, Mailbox(), operator, gateway)
 
 
@@ -143,6 +146,20 @@ def eventually(said: Any, wanted: str) -> None:
     while (now := said()) != wanted:
         assert time.monotonic() < deadline, now
         time.sleep(0.01)
+
+
+def check_a_raise_is_granted(platform: Platform, token: str, account: str) -> None:
+    daily = {"scope": "user", "selector": "model:*", "meter": "requests", "window": "day", "value": 5_000}
+    wanted = {"limit": daily, "motive": "Letters of a whole year."}
+    asked = platform.call("POST", "/v1/tenants/dinum/limit-requests", token, wanted).json()
+    assert (asked["state"], asked["subject"], asked["study"]["is_measured"]) == ("pending", account, True)
+    decision = {"decision": "approve", "reason": "A fair use.", "value": 3_000}
+    place = f"/v1/admin/limit-requests/{asked['id']}/decision"
+    assert platform.call("POST", place, token, decision).status_code == 403
+    decided = platform.call("POST", place, platform.operator, decision).json()
+    assert (decided["state"], decided["granted"]["value"]) == ("approved", 3_000)
+    in_force = platform.call("GET", "/v1/tenants/dinum/limits", token).json()["items"]
+    assert ("override", account, 3_000) in {(one["source"], one["subject"], one["value"]) for one in in_force}
 
 
 def test_the_life_of_an_account(platform, make_event) -> None:
@@ -176,7 +193,7 @@ def test_the_life_of_an_account(platform, make_event) -> None:
     assert platform.call("POST", "/v1/events", platform.gateway, used).status_code == 200
     (listed,) = platform.call("GET", "/v1/tenants/dinum/keys", token).json()["items"]
     assert listed["last_used_on"] == "2026-10-05"
-    # A request for higher limits, its study and decision come here, see the tests of raises.
+    check_a_raise_is_granted(platform, token, account)
 
     question = "/v1/usage?start=2026-10-01&end=2026-11-01&group_by=user"
     sums = platform.call("GET", question, platform.operator).json()["items"]
@@ -193,8 +210,8 @@ def test_the_life_of_an_account(platform, make_event) -> None:
     platform.deliver()
     assert platform.told() == {
         "access.requested", "access_received", "access_to_validate", "access.decided", "access_approved",
-        "account.activated", "key.created", "account.suspended", "account_suspended", "key.revoked", "account.deleted",
-        "account_deleted",
+        "account.activated", "key.created", "raise.requested", "raise_received", "raise.decided", "raise_decided",
+        "account.suspended", "account_suspended", "key.revoked", "account.deleted", "account_deleted",
     }  # fmt: skip
     stored = platform.everything_stored()
     assert account in stored
@@ -436,3 +453,32 @@ def test_ones_name_and_language_can_be_changed(platform) -> None:
     assert (changed["language"], changed["name"]) == ("en", "New")
     assert platform.call("PATCH", "/v1/me", token, {"email": "new@example.fr"}).status_code == 400
     assert platform.call("GET", "/v1/me", token).json()["person"]["name"] == "New"
+
+
+@pytest.mark.parametrize("end", ["suspended", "deleted", "made a member"])
+def test_an_invitation_holds_as_long_as_who_invited_manages(platform, end: str) -> None:
+    manager, token = add_agent(platform.services, "dinum", "manager")
+    add_agent(platform.services, "dinum", "manager")
+    body = {"name": NAME, "email": EMAIL, "role": "manager"}
+    assert platform.call("POST", "/v1/tenants/dinum/invitations", token, body).status_code == 202
+    platform.deliver()
+    account = f"/v1/tenants/dinum/accounts/{manager}"
+    ended = {
+        "suspended": lambda: platform.call("POST", f"{account}/suspension", platform.operator, {"reason": "abuse"}),
+        "deleted": lambda: platform.call("DELETE", account, platform.operator),
+        "made a member": lambda: platform.call("PATCH", account, platform.operator, {"role": "member"}),
+    }[end]()
+    assert ended.is_success
+    answer = platform.call("POST", "/v1/activations", body={"code": platform.mailbox.code(EMAIL)})
+    assert (answer.status_code, answer.json()["code"]) == (410, "code_expired")
+
+
+def test_a_reason_is_told_and_not_kept(platform) -> None:
+    account, _token = add_agent(platform.services, "dinum")
+    body = {"reason": "Zephirine shared the key."}
+    path = f"/v1/tenants/dinum/accounts/{account}"
+    assert platform.call("POST", f"{path}/suspension", platform.operator, body).status_code == 200
+    platform.deliver()
+    assert body["reason"] in platform.last_mail()
+    assert platform.call("DELETE", path, platform.operator).status_code == 204
+    assert "Zephirine" not in platform.everything_stored()

@@ -1,7 +1,10 @@
 """The catalogue over HTTP: documents, the file, the record of changes."""
 
 import pytest
+import sqlalchemy as sa
 
+from metering.catalog.snapshot import CatalogReader
+from metering.errors import Unavailable
 from tests.people import add_agent
 
 LIMIT = {"scope": "user", "selector": "*", "meter": "requests", "window": "minute", "value": 60, "mode": "hard"}
@@ -10,6 +13,11 @@ CATEGORY = {"id": "openweight-large", "name": "Large open-weights models", "mode
 MODEL = {
     "id": "mistralai/Mistral-Small-3.2-24B", "name": "Mistral Small", "category": "openweight-large",
     "publisher": "Mistral AI", "licence": "Apache-2.0", "parameters": 24_000_000_000, "operations": ["chat"],
+}  # fmt: skip
+SIGNED = {
+    "id": "2026-014", "version": 1, "tenant": "dinum", "title": "Usage", "funder": "DINUM",
+    "signed_on": "2026-01-02", "effective_on": "2026-01-10", "starts_on": "2026-01-10", "ends_on": "2026-12-31",
+    "settlement": "prepaid", "overage": "block", "envelope_eur": "25000.50",
 }  # fmt: skip
 DEPLOYMENT = {"id": "d", "model": "words", "starts_at": "2026-01-01T00:00:00Z"}
 
@@ -54,6 +62,54 @@ def test_a_wrong_document_is_refused_by_its_field_and_nothing_is_written(operato
     assert operator.get("/v1/admin/catalog").text == before
 
 
+@pytest.mark.parametrize("end", ["9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+05:00"])
+def test_an_instant_at_the_end_of_the_calendar_is_refused_and_everybody_reads_on(operator, services, end: str) -> None:
+    """Such a one, in the database, is more than anybody who reads the catalogue can hold."""
+    texts = dict.fromkeys(("title_fr", "title_en", "text_fr", "text_en"), "words")
+    notice = {"id": "n", "kind": "incident", **texts, "starts_at": "2026-01-01T00:00:00Z", "ends_at": end}
+    override = {"limit": LIMIT, "motive": "m", "starts_at": "2999-01-01T00:00:00Z", "ends_at": end}
+    for method, path, body in [
+        ("PUT", "/v1/admin/notices", notice),
+        ("PUT", "/v1/admin/deployments", DEPLOYMENT | {"ends_at": end}),
+        ("POST", "/v1/admin/tenants/dinum/overrides", override),
+    ]:
+        answer = operator.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["field"]) == (400, "ends_at"), answer.text
+    assert CatalogReader(services.engine).current().version > 0
+    convention = SIGNED | {"ends_on": "9999-12-31"}
+    assert operator.put("/v1/admin/conventions", json=convention).json()["field"] == "ends_on"
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "bell\a", "\x1b[31mred", " spaced"])
+def test_a_line_is_one_line_that_can_be_shown(operator, name: str) -> None:
+    answer = operator.put("/v1/admin/categories", json=CATEGORY | {"name": name})
+    assert (answer.status_code, answer.json()["field"]) == (400, "name")
+
+
+def test_an_id_in_a_list_has_no_end_of_line(operator) -> None:
+    answer = operator.put("/v1/admin/experiments", json={"id": "e", "name": "E", "early_access": ["dinum\n"]})
+    assert (answer.status_code, answer.json()["field"]) == (400, "early_access")
+
+
+def test_what_is_written_is_answered_even_if_it_cannot_be_read_back_now(operator, services, monkeypatch) -> None:
+    def fail() -> None:
+        raise Unavailable("database_unavailable", "The ledger's database is away.")
+
+    assert operator.get("/v1/admin/plans").is_success  # from here on its token is known
+    monkeypatch.setattr(services.catalog, "refresh", fail)
+    assert operator.put("/v1/admin/plans", json=PLAN).json() == PLAN
+    monkeypatch.undo()
+    assert "large" in services.catalog.refresh().plans
+
+
+def test_a_version_of_a_convention_is_told_once(operator, services) -> None:
+    for _ in range(2):
+        assert operator.put("/v1/admin/conventions", json=SIGNED).status_code == 200
+    with services.engine.connect() as connection:
+        told = connection.execute(sa.text("SELECT subject, tenant, payload ->> 'version' FROM outbox")).all()
+    assert told == [("convention.published", "dinum", "1")]
+
+
 def test_a_file_that_was_exported_changes_nothing(operator) -> None:
     operator.put("/v1/admin/categories", json=CATEGORY)
     operator.put("/v1/admin/models", json=MODEL)
@@ -80,7 +136,9 @@ def test_a_file_is_compared_then_applied_whole(operator) -> None:
     assert "tiny" not in operator.get("/v1/admin/catalog").text
 
 
-@pytest.mark.parametrize("file", ["words: [", "- words", "words: []", "plans:\n- {words: 1}", "\0", "plans: words"])
+@pytest.mark.parametrize(
+    "file", ["words: [", "- words", "words: []", "plans:\n- {words: 1}", "\0", "plans: words", "plans: 2026-13-45"]
+)
 def test_a_file_that_is_no_catalogue_is_refused(operator, file) -> None:
     answer = operator.post("/v1/admin/catalog", content=file)
     assert answer.status_code in {400, 422}, answer.text
@@ -88,11 +146,7 @@ def test_a_file_that_is_no_catalogue_is_refused(operator, file) -> None:
 
 
 def test_a_version_of_a_convention_is_final_and_amendments_come_in_order(operator) -> None:
-    signed = {
-        "id": "2026-014", "version": 1, "tenant": "dinum", "title": "Usage", "funder": "DINUM",
-        "signed_on": "2026-01-02", "effective_on": "2026-01-10", "starts_on": "2026-01-10", "ends_on": "2026-12-31",
-        "settlement": "prepaid", "overage": "block", "envelope_eur": "25000.50",
-    }  # fmt: skip
+    signed = SIGNED
     written = operator.put("/v1/admin/conventions", json=signed)
     assert written.json()["envelope_eur"] == "25000.50", written.text
     assert operator.put("/v1/admin/conventions", json=signed).status_code == 200

@@ -20,6 +20,7 @@ from metering.events.room import Room
 from metering.ledger.append import LEDGER_LOCK
 from metering.services import Services, open_services
 from metering.tables import ledger_entry
+from tests.applications import application
 from tests.http.conftest import client_with
 
 MIB = 1024 * 1024
@@ -208,7 +209,7 @@ def test_callers_are_told_to_come_back_when_too_many_bytes_are_under_way(api, ma
 
 def test_a_database_that_is_away_is_said_so_and_nothing_is_accepted(services, make_event) -> None:
     token = add_token(services.engine, "gateway", "gateway")
-    with client_with(create_app(services), token) as client:
+    with client_with(application(services), token) as client:
         assert client.post("/v1/events", json=make_event()).status_code == 200
         name = services.engine.url.database
         admin = sa.create_engine(services.engine.url.set(database="postgres"), isolation_level="AUTOCOMMIT")

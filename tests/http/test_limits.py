@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from metering.app import create_app
 from metering.catalog.limits import limits_of
+from tests.applications import application
 from tests.conftest import ndjson
 from tests.http.conftest import client_with
 from tests.people import add_agent
@@ -244,7 +244,7 @@ def test_each_route_is_for_those_it_says(services) -> None:
     admin = [("GET", "/v1/admin/limit-requests"), ("POST", "/v1/admin/limit-requests/x/decision"),
              ("GET", "/v1/admin/tenants/dinum/overrides"), ("POST", "/v1/admin/tenants/dinum/overrides"),
              ("DELETE", "/v1/admin/tenants/dinum/overrides/x")]  # fmt: skip
-    with client_with(create_app(services)) as client:
+    with client_with(application(services)) as client:
         for method, path in [*admin, ("GET", "/v1/tenants/dinum/limits"), ("GET", "/v1/tenants/dinum/conventions")]:
             assert client.request(method, path).status_code == 401
         refused = [*((method, path, token) for method, path in admin for token in (member, manager)),

@@ -11,7 +11,6 @@ import pytest
 from litestar import Litestar
 from litestar.testing import TestClient
 
-from metering.app import create_app
 from metering.catalog import documents
 from metering.catalog.documents import Document, Retirement
 from metering.catalog.kinds import KINDS, put
@@ -21,6 +20,7 @@ from metering.database import transaction
 from metering.errors import Gone
 from metering.services import Services
 from metering.tables import api_key
+from tests.applications import application
 from tests.http.conftest import client_with
 from tests.people import add_agent
 
@@ -78,7 +78,7 @@ def catalog(services: Services) -> None:
 @pytest.fixture
 def member(services: Services, catalog: None) -> Iterator[TestClient[Litestar]]:
     _account, token = add_agent(services, "dinum", account_id="u-1")
-    with client_with(create_app(services), token) as client:
+    with client_with(application(services), token) as client:
         yield client
 
 
@@ -87,7 +87,7 @@ def gateway(services: Services, catalog: None) -> Iterator[TestClient[Litestar]]
     """A gateway's client, and an agent's key to ask with."""
     add_agent(services, "dinum", account_id="u-1")
     add_key(services, SECRET)
-    with client_with(create_app(services), add_token(services.engine, "gateway", "gateway")) as client:
+    with client_with(application(services), add_token(services.engine, "gateway", "gateway")) as client:
         yield client
 
 

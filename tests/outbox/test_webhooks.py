@@ -330,3 +330,13 @@ def test_a_webhook_that_is_being_called_is_not_called_a_second_time_meanwhile(of
     assert office.deliver(now).sent == 1
     assert len(receiver.calls) == 1
     assert office.deliver(now + timedelta(minutes=4)).sent == 2
+
+
+def test_an_administration_that_is_deleted_is_told_nothing_more(office, receiver):
+    office.webhook(receiver.url)
+    with transaction(office.engine) as connection:
+        connection.execute(sa.text("UPDATE tenant SET status = 'deleted' WHERE id = 'dinum'"))
+    office.event()
+    office.event("notice.published", tenant=None)
+    assert office.deliver().sent == 0
+    assert not receiver.calls

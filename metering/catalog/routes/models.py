@@ -23,8 +23,8 @@ from metering.catalog.models import (
     resolve,
     retirements_announced,
 )
+from metering.catalog.routes.acting import acting, clock
 from metering.catalog.snapshot import CatalogReader, Snapshot
-from metering.database import transaction
 from metering.errors import Unprocessable
 from metering.rules.quantities import Operation
 from metering.rules.retirement import Retiring
@@ -131,7 +131,7 @@ class Answer(msgspec.Struct, kw_only=True):
 
 @get("/v1/models", summary="Models that are offered, or were", sync_to_thread=True)
 def get_models(request: Request[Any, Any, Any]) -> ModelList:
-    catalog, now = _catalog(request).current(), datetime.now(UTC)
+    catalog, now = _catalog(request).current(), clock()
     aliases, replicas = _aliases(catalog), _live_replicas(request, now)
     named = [look_up(catalog, name, now) for name in sorted(catalog.models)]
     return ModelList(
@@ -141,7 +141,7 @@ def get_models(request: Request[Any, Any, Any]) -> ModelList:
 
 @get("/v1/models/{name:path}", summary="The model that answers to a name", sync_to_thread=True)
 def get_model(request: Request[Any, Any, Any], name: Name) -> Response[NamedModel]:
-    catalog, now = _catalog(request).current(), datetime.now(UTC)
+    catalog, now = _catalog(request).current(), clock()
     found = look_up(catalog, str(name).removeprefix("/"), now)
     answer = NamedModel(
         **_fields(found, now, _aliases(catalog), _live_replicas(request, now)),
@@ -154,7 +154,7 @@ def get_model(request: Request[Any, Any, Any], name: Name) -> Response[NamedMode
 
 @get("/v1/notices", summary="What agents are told: maintenance, incidents, retirements", sync_to_thread=True)
 def get_notices(request: Request[Any, Any, Any]) -> NoticeList:
-    catalog, now = _catalog(request).current(), datetime.now(UTC)
+    catalog, now = _catalog(request).current(), clock()
     retirements = [_retirement(one) for one in retirements_announced(catalog, now)]
     return NoticeList(_notices(catalog, caller_of(request).tenant, now), retirements)
 
@@ -168,7 +168,7 @@ def get_notices(request: Request[Any, Any, Any]) -> NoticeList:
     sync_to_thread=True,
 )
 def post_resolve(request: Request[Any, Any, Any], data: JSONBody[Question]) -> Response[Answer]:
-    found, answer = answer_question(_catalog(request), data, datetime.now(UTC))
+    found, answer = answer_question(_catalog(request), data, clock())
     return Response(answer, headers=retirement_headers(found.retirement))
 
 
@@ -250,7 +250,7 @@ def _live_replicas(request: Request[Any, Any, Any], now: datetime) -> Mapping[st
     """Model to the number of its replicas that run."""
     runs = sa.and_(deployment.c.starts_at <= now, sa.or_(deployment.c.ends_at.is_(None), now < deployment.c.ends_at))
     query = sa.select(deployment.c.model, sa.func.sum(deployment.c.replicas)).where(runs).group_by(deployment.c.model)
-    with transaction(request.app.state.engine, actor=caller_of(request).actor) as connection:
+    with acting(request) as connection:
         return {model: int(replicas) for model, replicas in connection.execute(query)}
 
 
