@@ -56,6 +56,7 @@ def engine_for(url: str, *, connections_max: int = 10) -> sa.Engine:
         max_overflow=0,
         pool_timeout=10,
         pool_pre_ping=True,
+        hide_parameters=True,  # what a statement was given can be a name or an address
         connect_args={**PEER_CHECKS, "options": SESSION},
     )
 

@@ -26,6 +26,8 @@ VISITOR = Actor("visitor")
 
 KEPT = timedelta(days=30)
 """How long name and address stay after a refusal, or a code that nobody used."""
+UNDECIDED = timedelta(days=365)
+"""How long a request may wait for a decision."""
 REQUESTS_A_DAY_MAX = 5
 """Requests for one address within a day, whatever became of them: each sends it a mail."""
 
@@ -194,16 +196,21 @@ def release_delayed(engine: sa.Engine, master_key: MasterKey, now: datetime) -> 
 
 
 def expire_requests(engine: sa.Engine, now: datetime) -> int:
-    """End codes that nobody used in time, and erase who was refused or never came; return how many changed.
+    """End codes that nobody used, and requests that nobody decided, in time; erase who was refused or never came.
 
-    Raises: Unavailable.
+    Returns how many changed. Raises: Unavailable.
     """
     request = access_request.c
     with transaction(engine, actor=RULE) as connection:
         expired = connection.execute(
             access_request.update()
-            .where(request.state == "approved", request.code_expires_at <= now)
-            .values(state="expired")
+            .where(
+                sa.or_(
+                    sa.and_(request.state == "approved", request.code_expires_at <= now),
+                    sa.and_(request.state.in_(["pending", "delayed"]), request.created_at <= now - UNDECIDED),
+                )
+            )
+            .values(state="expired", decided_at=sa.func.coalesce(request.decided_at, now))
         )
         erased = connection.execute(
             access_request.update()

@@ -87,33 +87,37 @@ def find_key(connection: sa.Connection, tenant_id: str, caller: Principal, key_i
     return _key(row, _last_days(connection, tenant_id, [key_id]), now)
 
 
-def create_key(connection: sa.Connection, caller: Principal, asked: KeyAsked, *, now: datetime) -> NewKey:
-    """Make a key of the caller's, or of a program in the administration that the caller manages.
+def create_key(
+    connection: sa.Connection, tenant_id: str, caller: Principal, asked: KeyAsked, *, now: datetime
+) -> NewKey:
+    """Make a key of the caller's, or of a program in the administration.
 
+    An operator makes those of programs only, and accepts nothing for them: such a key works once a manager has.
     Raises: Forbidden unless the caller has accepted the terms in force, or for a program by a member; Unprocessable
     for another end than `LIFE_MAX` allows, a project that isn't open, or one key too many.
     """
-    assert caller.tenant is not None
-    if asked.for_program and caller.role != "manager":
+    assert caller.tenant == tenant_id or (caller.role == "operator" and asked.for_program)
+    if asked.for_program and caller.role == "member":
         raise Forbidden("wrong_role", "Managers make the keys of programs.", field="for_program", expected="manager")
     hold_catalog(connection)
-    check_accepted(connection, caller, now)
+    if caller.role != "operator":
+        check_accepted(connection, caller, now)
     expires_at = _checked_end(asked.expires_at or now + LIFE, now)
     owner = None if asked.for_program else caller.account
-    _check_project(connection, caller.tenant, asked.project)
-    _check_room(connection, caller.tenant, owner, now)
+    _check_project(connection, tenant_id, asked.project)
+    _check_room(connection, tenant_id, owner, now)
     key_id, secret = f"k-{secrets.token_hex(8)}", SECRET_PREFIX + secrets.token_urlsafe(32)
     connection.execute(
         api_key.insert().values(
-            id=key_id, tenant=caller.tenant, project=asked.project, account=owner, name=asked.name,
+            id=key_id, tenant=tenant_id, project=asked.project, account=owner, name=asked.name,
             prefix=secret[:SHOWN_CHARACTERS], digest=digest_of(secret), expires_at=expires_at, created_at=now,
         )
     )  # fmt: skip
     enqueue_event(
-        connection, "key.created", tenant=caller.tenant, key=key_id,
+        connection, "key.created", tenant=tenant_id, key=key_id,
         payload={"key": key_id, "project": asked.project, "account": owner, "expires_at": expires_at},
     )  # fmt: skip
-    made = find_key(connection, caller.tenant, caller, key_id, now=now)
+    made = find_key(connection, tenant_id, caller, key_id, now=now)
     return NewKey(**asdict(made), secret=secret)
 
 

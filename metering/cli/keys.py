@@ -46,15 +46,11 @@ def keys_add(tenant: str, name: str, project: str | None, expires_at: datetime |
     """Make a key for a program of TENANT and print its secret, for the only time."""
     from metering.catalog.issued_keys import KeyAsked, create_key
     from metering.database import transaction
-    from metering.identity import Principal
 
-    # Keys of programs are made on behalf of those who manage the administration.
-    on_behalf = Principal(operator().name, "manager", tenant)
     with services() as opened, transaction(opened.engine, actor=me()) as connection:
         check_tenant(opened, tenant)
-        made = create_key(
-            connection, on_behalf, KeyAsked(name, project, expires_at, for_program=True), now=datetime.now(UTC)
-        )
+        asked = KeyAsked(name, project, expires_at, for_program=True)
+        made = create_key(connection, tenant, operator(), asked, now=datetime.now(UTC))
     click.echo(f"{made.id}, until {made.expires_at:%Y-%m-%d %H:%M} UTC:", err=True)
     click.echo(made.secret)
 

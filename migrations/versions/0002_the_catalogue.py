@@ -31,7 +31,7 @@ RECORDED = {
     "tenant": ("id", ""),
     "terms": ("document,version", ""),
     "token": ("name", "digest"),
-    "webhook": ("id", "salt,old_salt"),
+    "webhook": ("id", "salt,old_salt,url"),
 }
 """Table to the columns of its key, and those whose values the record of changes must not keep."""
 

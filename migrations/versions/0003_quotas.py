@@ -26,6 +26,13 @@ def upgrade() -> None:
             "epoch", sa.BigInteger(), nullable=False, comment="How often its counters were built from the ledger."
         ),
         sa.Column("built_at", postgresql.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column(
+            "mark",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="How far the ledger is in its counters.",
+        ),
         sa.ForeignKeyConstraint(["tenant"], ["tenant.id"], name=op.f("quota_epoch_tenant_fkey")),
         sa.PrimaryKeyConstraint("tenant", name=op.f("quota_epoch_pkey")),
         comment="Buildings of an administration's counters: what an older copy of them says is not believed.",

@@ -153,7 +153,7 @@ def test_a_deleted_accounts_keys_and_tokens_are_revoked_and_it_is_told(services)
     manager, target = agent(services, "manager"), agent(services)
     for one in (manager, target):
         with transaction(services.engine, actor=one.actor) as connection:
-            create_key(connection, one, KeyAsked("k", None, None, for_program=False), now=NOW)
+            create_key(connection, one.tenant, one, KeyAsked("k", None, None, for_program=False), now=NOW)
     do(services, delete_account, manager, target, now=NOW)
     with services.engine.connect() as connection:
         for table in ("api_key", "token"):

@@ -49,7 +49,7 @@ def agent(services: Services, role: Any = "member") -> Principal:
 def make(services: Services, caller: Principal, **changes: Any) -> issued_keys.NewKey:
     asked = KeyAsked(**{"name": "k", "project": None, "expires_at": None, "for_program": False, **changes})
     with transaction(services.engine, actor=caller.actor) as connection:
-        return create_key(connection, caller, asked, now=NOW)
+        return create_key(connection, caller.tenant, caller, asked, now=NOW)
 
 
 def said(services: Services, secret: str, now: datetime = NOW) -> str:
@@ -105,7 +105,7 @@ def test_terms_in_force_are_accepted_before_a_key_is_made_or_used(services) -> N
     assert said(services, before.secret) == before.id
     assert said(services, before.secret, NOW + DAY) == "terms_not_accepted"
     with pytest.raises(Forbidden) as refused, transaction(services.engine, actor=member.actor) as connection:
-        create_key(connection, member, KeyAsked("k", None, None, for_program=False), now=NOW + DAY)
+        create_key(connection, member.tenant, member, KeyAsked("k", None, None, for_program=False), now=NOW + DAY)
     assert (refused.value.code, refused.value.expected) == ("terms_not_accepted", "terms 1")
     agree(services, member, "1")
     assert said(services, before.secret, NOW + DAY) == before.id

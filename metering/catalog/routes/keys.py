@@ -116,7 +116,7 @@ def post_key(request: Request[Any, Any, Any], tenant: FromPath[str], data: JSONB
     caller = caller_within(request, tenant)
     asked = KeyAsked(data.name, data.project, data.expires_at, data.for_program)
     with acting(request) as connection:
-        return issued_keys.create_key(connection, caller, asked, now=clock())
+        return issued_keys.create_key(connection, tenant, caller, asked, now=clock())
 
 
 @patch("/v1/tenants/{tenant:str}/keys/{key:str}", summary="Rename a key or move its end", sync_to_thread=True)
