@@ -51,7 +51,7 @@ class DrawingError(Exception):
 
 
 class Drawer:
-    """The drawing worker and the queue in front of it. Belongs to one event loop."""
+    """The drawing worker and the queue in front of it. Belongs to the event loop that it was started in last."""
 
     def __init__(self, *, timeout_s: float = DRAWING_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
@@ -71,6 +71,7 @@ class Drawer:
 
     async def start(self) -> None:
         """Start the worker and warm it in the background: nobody waits for the first drawing's half second."""
+        self._turn, self._is_closed = asyncio.Lock(), False
         self._warming = asyncio.create_task(self._warm())
         await asyncio.sleep(0)  # it takes its turn before any drawing asked for from here on
 
@@ -91,7 +92,7 @@ class Drawer:
         return [str(svg) for svg in answer["svgs"]]
 
     async def close(self) -> None:
-        """End the worker; later drawings fail."""
+        """End the worker; drawings fail until it is started again."""
         self._is_closed = True
         if self._warming is not None:
             self._warming.cancel()

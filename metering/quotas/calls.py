@@ -21,7 +21,11 @@ _FLAGS: Sequence[Literal["ok", "refused", "forbidden", "over"]] = ("ok", "refuse
 
 
 class Lost(Exception):
-    """The counters are gone, or older than what is known of them."""
+    """The counters are gone, or older than what is known of them; with the store's clock."""
+
+    def __init__(self, now: datetime) -> None:
+        super().__init__()
+        self.now = now
 
 
 class OtherLimits(Exception):
@@ -107,7 +111,7 @@ def read_reply(answer: Sequence[Any]) -> Reply:
     status = answer[0].decode()
     now = datetime.fromtimestamp(answer[1] / 1000, UTC)
     if status == "lost":
-        raise Lost
+        raise Lost(now)
     if status == "clock":
         raise ClockMoved(now)
     if status == "other_limits":

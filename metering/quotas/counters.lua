@@ -274,7 +274,7 @@ function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits)
     preload(fields_of(limits))
     local wrong = trouble(known)
     if wrong then return {wrong, now} end
-    purge()
+    local may_be_full = purge()  -- of holds that are over
     local hold = not is_dry and hold_of(id)
     if hold and hold[2] ~= digest then return finish('conflict', 0) end
     -- The same answer again; its figures are those of now where the limits are others.
@@ -283,7 +283,8 @@ function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits)
     local granted, figures = weigh(limits, wanted, least)
     if hold then return finish('ok', hold[3], figures) end
     for _ = 1, ROUNDS_MAX do
-        if granted or not purge() then break end
+        if granted or not may_be_full then break end
+        may_be_full = purge()
         granted, figures = weigh(limits, wanted, least)
     end
     if not granted then return finish('refused', 0, figures) end
@@ -339,15 +340,15 @@ function run.commit(known, id, amounts, limits)
             hold[4][place] = {limit[1], limit[2], start, limit[4], limit[5], limit[9], 0}
         end
     end
-    count(hold, -1)
+    preload(fields_of(hold[4]))
     local overdrafts = {}
     for _, entry in ipairs(hold[4]) do
         local amount = amounts[entry[5]] or entry[7]  -- what isn't known counts as it was held
+        add(entry[1], entry[2], entry[3], entry[4], amount, hold[1] == 'o' and -entry[7] or 0)
         overdrafts[#overdrafts + 1] = math.max(amount - entry[7], 0)
         entry[7] = amount
     end
     hold[1] = 'c'
-    count(hold, 1)
     keep(id, hold, now + UNCONFIRMED_MS)
     local reply = finish('written', hold[3], overdrafts)
     reply[1] = status

@@ -19,16 +19,33 @@ BATCH_MAX = 128
 CALL_S_MAX = 2.0
 """Longest wait for the store; beyond it, it is away."""
 
+_AWAY = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
+"""How answers begin of a server that can't write now, where the client has no class for it."""
+
+
+def outage_of(error: Exception) -> Exception:
+    """The outage that an error of the client tells of; the error itself if it is a fault of ours."""
+    import redis  # noqa: PLC0415 - a fifth of a second that most commands don't need
+
+    away = (
+        redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError,
+        redis.exceptions.ClusterDownError, TimeoutError,
+    )  # fmt: skip
+    word = str(error).partition(" ")[0] if isinstance(error, redis.ResponseError) else ""
+    if isinstance(error, away) or word in _AWAY:
+        return Unavailable("counters_unavailable", "The counters' store is away.", retry_after_s=5)
+    return error
+
 
 @contextmanager
 def reading_outages() -> Iterator[None]:
     """Turn what the client says of a store that is away into an error of ours."""
-    import redis  # noqa: PLC0415 - a fifth of a second that most commands don't need
-
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError, TimeoutError) as error:
-        raise Unavailable("counters_unavailable", "The counters' store is away.", retry_after_s=5) from error
+    except Exception as error:
+        if (outage := outage_of(error)) is error:
+            raise
+        raise outage from error
 
 
 class CounterStore:
@@ -93,8 +110,8 @@ class AsyncCounterStore:
         for (_command, answer), value in zip(taken, answers, strict=True):
             if answer.done():  # its caller has left
                 continue
-            if isinstance(value, Exception):
-                answer.set_exception(value)
+            if isinstance(value, Exception):  # one call of many, which went through: it isn't raised by itself
+                answer.set_exception(outage_of(value))
             else:
                 answer.set_result(value)
 

@@ -19,5 +19,8 @@ quota_epoch = sa.Table(
     sa.Column("tenant", sa.Text, sa.ForeignKey("tenant.id"), primary_key=True),
     sa.Column("epoch", sa.BigInteger, nullable=False, comment="How often its counters were built from the ledger."),
     sa.Column("built_at", Timestamp, nullable=False),
+    sa.Column(
+        "mark", sa.BigInteger, nullable=False, server_default="0", comment="How far the ledger is in its counters."
+    ),
     comment="Buildings of an administration's counters: what an older copy of them says is not believed.",
 )

@@ -15,7 +15,7 @@ from metering import embedded
 from metering.migrate import upgrade
 from metering.services import Services, open_services
 from metering.settings import Settings
-from tests.bench import catalogue, measures
+from tests.bench import catalogue, measures, quotas
 from tests.bench.measures import Line
 from tests.bench.serving import served
 
@@ -44,6 +44,9 @@ def run(rows: int, *, small: bool) -> list[Line]:
         ]
     with stores() as services:
         lines += [catalogue.key_check(services, 1_000 if small else 100_000), catalogue.change_visible(services)]
+    with stores() as services:
+        lines += quotas.reserve(services, seconds=0.5 if small else 5)
+        lines.append(quotas.script(services, 500 if small else 20_000))
     with stores() as services:
         lines += charts(services, rows)
         lines.append(measures.ledger_append(services, batches))

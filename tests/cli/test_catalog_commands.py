@@ -43,6 +43,8 @@ def command(services: Services, settings: Settings, monkeypatch: pytest.MonkeyPa
     for name in ("database_url", "redis_url", "secret_key"):
         monkeypatch.setenv(f"JAUGE_{name.upper()}", getattr(settings, name).get_secret_value())
     monkeypatch.chdir(tmp_path)
+    # What commands set up for a process of their own would keep other tests from reading the log.
+    monkeypatch.setattr("metering.logs.configure_logs", lambda *_: None)
     get_settings.cache_clear()
     yield lambda *words, **more: CliRunner().invoke(main, words, **more)
     get_settings.cache_clear()
