@@ -1,5 +1,6 @@
 """Which counters a request meets: its limits, in the windows of an instant. From the catalogue in memory only."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from functools import lru_cache
 
@@ -41,8 +42,7 @@ def places_of(
     moment: when the request was made, if not now: usage counts in the windows of its own time.
     """
     day = (moment or now).astimezone(PARIS).date()
-    convention = convention_in_force(snapshot, request.tenant, day)
-    term = None if convention is None else (convention.starts_on, convention.ends_on)
+    term = term_of(snapshot, request.tenant, day)
     return [
         _place(limit, request, bounds_ms(limit.window, day, term), estimate)
         for limit in limits_for_request(snapshot, request, now)
@@ -51,10 +51,30 @@ def places_of(
 
 
 def limits_digest(snapshot: Snapshot, tenant: str, now: datetime) -> int:
-    """Tells one set of counters from another: what is limited, whatever the values. 32 bits."""
+    """Tells one set of counters from another, in 32 bits: what is limited in which term, and what categories hold.
+
+    Values don't count: another value needs no other counter.
+    """
     limits = limits_of(snapshot, tenant, now)
-    places = sorted({f"{one.scope} {one.selector} {one.meter} {one.window}" for one in limits})
-    return xxhash.xxh32_intdigest("\n".join(places).encode())
+    known = _digests.get(tenant)
+    if known is not None and known[0] is snapshot and known[1] is limits:
+        return known[2]
+    term = term_of(snapshot, tenant, now.astimezone(PARIS).date())
+    lines = sorted({f"{one.scope} {one.selector} {one.meter} {one.window}" for one in limits})
+    lines += [str(term), *(f"{model.id} {model.category}" for model in snapshot.models.values())]
+    digest = xxhash.xxh32_intdigest("\n".join(lines).encode())
+    _digests[tenant] = (snapshot, limits, digest)
+    return digest
+
+
+_digests: dict[str, tuple[Snapshot, Sequence[Limit], int]] = {}
+"""Of each administration, for the limits that were in force last."""
+
+
+def term_of(snapshot: Snapshot, tenant: str, day: date) -> tuple[date, date] | None:
+    """First and last day of the convention in force on a day; None without one."""
+    convention = convention_in_force(snapshot, tenant, day)
+    return None if convention is None else (convention.starts_on, convention.ends_on)
 
 
 @lru_cache(maxsize=10_000)

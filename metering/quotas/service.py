@@ -118,7 +118,7 @@ class _Known:
             self.operations = max(self.operations, reply.operations)
 
 
-Call = Callable[[Seen, datetime], Awaitable[tuple[Reply, list[Place]]]]
+Call = Callable[[Snapshot, Seen, datetime], Awaitable[tuple[Reply, list[Place]]]]
 
 
 class QuotaService:
@@ -148,7 +148,7 @@ class QuotaService:
             return Decision(False, "shed", terms.tier, retry_after_s=wait_s, resolution=resolution)
         request = counted_request(snapshot, ask.request, now)
 
-        async def call(seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
+        async def call(snapshot: Snapshot, seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
             places = places_of(snapshot, request, at, ask.estimate)
             reply = await self._store.call(
                 tenant, "reserve", seen, ask.reservation, digest_of(ask), ask.ttl_s * 1000,
@@ -161,7 +161,7 @@ class QuotaService:
         if terms.outage == "closed" and time.monotonic() < known.doubtful_until:
             return Decision(False, "store_away", terms.tier, retry_after_s=30, resolution=resolution)
         try:
-            reply, places = await self._call(tenant, snapshot, now, call)
+            reply, places = await self._call(tenant, now, call)
         except Unavailable:
             return self._while_away(known, terms, ask, resolution)
         known.away_since = None
@@ -181,12 +181,12 @@ class QuotaService:
         counted = counted_request(snapshot, request, now)
         amounts = used_amounts({"requests": 1, **quantities}, request.operation)
 
-        async def call(seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
+        async def call(snapshot: Snapshot, seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
             places = places_of(snapshot, counted, at)
             limits = limits_argument(places, METER_NUMBER)
             return await self._store.call(tenant, "commit", seen, reservation, amounts, limits), places
 
-        reply, _places = await self._call(tenant, snapshot, now, call)
+        reply, _places = await self._call(tenant, now, call)
         return Settled(reply.status)
 
     async def extend(self, reservation: str, request: Request, ttl_s: int, more_output_tokens: int) -> Decision:
@@ -195,14 +195,14 @@ class QuotaService:
         counted = counted_request(snapshot, request, now)
         estimate = Estimate(prompt_tokens=0, max_output_tokens=more_output_tokens)
 
-        async def call(seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
+        async def call(snapshot: Snapshot, seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
             places = [place for place in places_of(snapshot, counted, at, estimate) if place.per_output]
             limits = limits_argument(places, METER_NUMBER)
             return await self._store.call(
                 tenant, "extend", seen, reservation, ttl_s * 1000, more_output_tokens, limits
             ), places
 
-        reply, places = await self._call(tenant, snapshot, now, call)
+        reply, places = await self._call(tenant, now, call)
         if reply.status in {"unknown", "closed"}:
             raise NotFound("unknown_reservation", "No such reservation is open.", field="reservation")
         tier = terms_of_use(snapshot, tenant, now).tier
@@ -211,10 +211,10 @@ class QuotaService:
     async def release(self, tenant: str, reservation: str) -> Settled:
         """Give back what is held of a request that doesn't run. Raises: NotFound, Unavailable."""
 
-        async def call(seen: Seen, _at: datetime) -> tuple[Reply, list[Place]]:
+        async def call(_snapshot: Snapshot, seen: Seen, _at: datetime) -> tuple[Reply, list[Place]]:
             return await self._store.call(tenant, "release", seen, reservation), []
 
-        reply, _places = await self._call(tenant, self._catalog.current(), self._now(), call)
+        reply, _places = await self._call(tenant, self._now(), call)
         if reply.status == "unknown":
             raise NotFound("unknown_reservation", "No such reservation is known.", field="reservation")
         return Settled(reply.status)
@@ -223,14 +223,15 @@ class QuotaService:
         """Close the connection to the store."""
         await self._store.close()
 
-    async def _call(self, tenant: str, snapshot: Snapshot, now: datetime, call: Call) -> tuple[Reply, list[Place]]:
+    async def _call(self, tenant: str, now: datetime, call: Call) -> tuple[Reply, list[Place]]:
         """A call on counters that are there, whole and of the limits in force; built first where they aren't."""
         known = self._known.setdefault(tenant, _Known())
         at = now
         for _attempt in range(ATTEMPTS):
+            snapshot = self._catalog.current()  # building may have read a newer one
             seen = (known.epoch, known.operations, limits_digest(snapshot, tenant, at))
             try:
-                reply, places = await call(seen, at)
+                reply, places = await call(snapshot, seen, at)
             except (Lost, OtherLimits) as trouble:
                 await self._build(tenant, known, seen, at, is_reset=isinstance(trouble, Lost))
             except ClockMoved as moved:

@@ -1,0 +1,201 @@
+"""The two clients: one for code that awaits, one for code that doesn't."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Required, Self, TypedDict, Unpack
+
+import httpx
+
+from metering.client.holds import Asked, Desk, HoldState, Outcome, Usage
+from metering.client.protocol import Answer, Call, Flow, T, begun, post, post_async, run, run_async
+from metering.client.sending import Sender
+from metering.client.spool import EVENT_BYTES_MAX, Spool
+from metering.events.envelope import is_source
+from metering.events.providers import Provider
+
+SPOOL_BYTES_MAX = 64 * 1024 * 1024
+TTL_S = 120
+TIMEOUT_S = 2.0
+
+CLOSE_S = 5.0
+"""How long closing waits for what is spooled to be sent."""
+
+CANCEL_S = 1.0
+"""How long a cancelled request may still take to tell what it used; its event is spooled before."""
+
+
+class Options(TypedDict, total=False):
+    """How a gateway uses Jauge.
+
+    source: the gateway's name, the same at every start. spool: a folder that outlives the process; several may share
+    it. on_outage: whether requests run while Jauge is away; `refuse` unless it is stated. spool_bytes_max: beyond, no
+    request runs (SpoolFull). ttl_s: of a hold without a sign of life. timeout_s: how long an answer is waited for.
+    """
+
+    source: Required[str]
+    spool: Required[Path]
+    on_outage: Literal["allow", "refuse"]
+    spool_bytes_max: int
+    ttl_s: int
+    timeout_s: float
+
+
+class _Client:
+    """What both clients have: a spool, and who sends it. A process that forks opens its client after that."""
+
+    def __init__(self, url: str, token: str, **options: Unpack[Options]) -> None:
+        bytes_max = options.get("spool_bytes_max", SPOOL_BYTES_MAX)
+        if bytes_max < EVENT_BYTES_MAX:
+            raise ValueError(f"spool_bytes_max is at least {EVENT_BYTES_MAX}, the room of one event")
+        if not is_source(options["source"]):
+            raise ValueError("source isn't a name")
+        self._address: dict[str, Any] = {"base_url": url, "headers": {"Authorization": f"Bearer {token}"}}
+        spool = Spool(options["spool"], bytes_max=bytes_max)
+        self._sender = Sender(spool, httpx.Client(**self._address))
+        self._desk = Desk(
+            source=options["source"],
+            spool=spool,
+            on_outage=options.get("on_outage", "refuse"),
+            ttl_s=options.get("ttl_s", TTL_S),
+            timeout_s=options.get("timeout_s", TIMEOUT_S),
+            told=self._sender.wake,
+        )
+
+
+class Jauge(_Client):
+    """The client for code that doesn't await; threads may share it."""
+
+    def __init__(self, url: str, token: str, **options: Unpack[Options]) -> None:
+        super().__init__(url, token, **options)
+        self._http = httpx.Client(**self._address)
+
+    def hold(self, **asked: Unpack[Asked]) -> "Hold":
+        """A request about to run: `with client.hold(…) as hold:`."""
+        return Hold(self, self._desk, asked)
+
+    def close(self) -> None:
+        """Send what is spooled, for a few seconds; the rest is sent by the next process on this folder."""
+        self._sender.close(CLOSE_S)
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, flow: Flow[T]) -> T:
+        """Carry out a flow of calls."""
+        return run(flow, lambda call: post(self._http, call))
+
+
+class Hold(HoldState):
+    """A request that may run, until the end of its block."""
+
+    def __init__(self, client: Jauge, desk: Desk, asked: Asked) -> None:
+        super().__init__(desk, asked)
+        self._client = client
+
+    def extend(self, *, more_output_tokens: int) -> int:
+        """Hold more output; returns how much of it is granted. Raises: Refused."""
+        return self._client.run(self._extending(more_output_tokens))
+
+    def commit(self, usage: Usage, *, provider: Provider | None = None, **outcome: Unpack[Outcome]) -> None:
+        """Tell what was used, in all. Raises: ValueError; SpoolFull if the disk is full."""
+        self._client.run(self._telling(usage, provider, outcome))
+
+    def add(self, **counted: int) -> None:
+        """Count what was streamed since the last time; also the sign of life of a stream that lasts."""
+        super().add(**counted)
+        if self._is_beat_due:
+            self._client.run(self._beating())
+
+    def __enter__(self) -> Self:
+        self._client.run(self._opening())
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        self._client.run(self._leaving(error))
+
+
+class AsyncJauge(_Client):
+    """The client for code that awaits; for one event loop."""
+
+    def __init__(self, url: str, token: str, **options: Unpack[Options]) -> None:
+        super().__init__(url, token, **options)
+        self._http = httpx.AsyncClient(**self._address)
+        self._last_words: set[asyncio.Task[None]] = set()
+
+    def hold(self, **asked: Unpack[Asked]) -> "AsyncHold":
+        """A request about to run: `async with client.hold(…) as hold:`."""
+        return AsyncHold(self, self._desk, asked)
+
+    async def aclose(self) -> None:
+        """Send what is spooled, for a few seconds; the rest is sent by the next process on this folder."""
+        if self._last_words:
+            await asyncio.wait(self._last_words, timeout=CANCEL_S)
+        await asyncio.to_thread(self._sender.close, CLOSE_S)
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def run(self, flow: Flow[T]) -> T:
+        """Carry out a flow of calls."""
+        return await run_async(flow, self._post)
+
+    async def run_to_its_end(self, flow: Flow[None]) -> None:
+        """Carry out a flow that no cancellation stops, for a moment at most."""
+        task = asyncio.create_task(self._bounded(self.run(flow)))
+        self._last_words.add(task)
+        task.add_done_callback(self._last_words.discard)
+        await asyncio.wait({task})
+
+    async def _bounded(self, words: Coroutine[Any, Any, None]) -> None:
+        with suppress(TimeoutError):  # the event says it
+            await asyncio.wait_for(words, CANCEL_S)
+
+    async def _post(self, call: Call) -> Answer:
+        return await post_async(self._http, call)
+
+
+class AsyncHold(HoldState):
+    """A request that may run, until the end of its block. A task keeps its hold alive."""
+
+    def __init__(self, client: AsyncJauge, desk: Desk, asked: Asked) -> None:
+        super().__init__(desk, asked)
+        self._client = client
+        self._heart: asyncio.Task[None] | None = None
+
+    async def extend(self, *, more_output_tokens: int) -> int:
+        """Hold more output; returns how much of it is granted. Raises: Refused."""
+        return await self._client.run(self._extending(more_output_tokens))
+
+    async def commit(self, usage: Usage, *, provider: Provider | None = None, **outcome: Unpack[Outcome]) -> None:
+        """Tell what was used, in all. Raises: ValueError; SpoolFull if the disk is full."""
+        await self._client.run(self._telling(usage, provider, outcome))
+
+    async def __aenter__(self) -> Self:
+        await self._client.run(self._opening())
+        if self.is_held:
+            self._heart = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
+        if self._heart is not None:
+            self._heart.cancel()
+        if error is None or isinstance(error, Exception):
+            await self._client.run(self._leaving(error))
+        else:
+            await self._client.run_to_its_end(begun(self._leaving(error)))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._desk.ttl_s / 2)
+            await self._client.run(self._beating())
