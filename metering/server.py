@@ -3,13 +3,14 @@
 import uvicorn
 
 from metering.app import create_app
+from metering.quotas.door import with_door
 from metering.services import Services
 
 
 def run_server(services: Services, host: str, port: int) -> None:
     """Serve until Ctrl-C or SIGTERM; requests under way are finished first."""
     config = uvicorn.Config(
-        create_app(services),
+        with_door(create_app(services)),
         host=host,
         port=port,
         log_config=None,

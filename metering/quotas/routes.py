@@ -6,20 +6,23 @@ These routes are lean: bodies are read by msgspec, nothing waits for a thread un
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
+import anyio.to_thread
 import msgspec
 from litestar import Request as HttpRequest
 from litestar import Response, Router, get, post
+from litestar.datastructures import State
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import Meta
 
 from metering.catalog.documents import Count, Id, ModelName
 from metering.catalog.keys import check_key
 from metering.catalog.routes.models import retirement_headers
+from metering.catalog.snapshot import CatalogReader, Snapshot
 from metering.errors import Forbidden, Unprocessable
 from metering.identity import Principal
 from metering.quotas.calls import Figure
 from metering.quotas.headers import headers_of, remaining
-from metering.quotas.service import TTL_S_MAX, Ask, Decision, QuotaService
+from metering.quotas.service import TTL_S_MAX, Ask, Decision
 from metering.rules.counting import Estimate
 from metering.rules.limits import UNITS, Request
 from metering.rules.quantities import Operation
@@ -167,41 +170,36 @@ class SettledAnswer(msgspec.Struct):
 
 @post("/v1/quota/reserve", summary="May this request run? Hold what it may use", status_code=200)
 async def post_reserve(request: HttpRequest[Any, Any, Any], data: JSONBody[ReserveRequest]) -> Response[QuotaAnswer]:
-    asked = _request_of(request, data)
-    ask = Ask(data.reservation, asked, data.ttl_s, _estimate_of(data.estimates), data.batch)
-    decision = await _service(request).reserve(ask)
-    answer = _answer(request, asked, decision, data.ttl_s)
-    if decision.is_allowed:
-        return Response(answer, headers=answer.headers)
-    return _refusal(request, answer, data.errors)
+    answer = await answer_reserve(request.app.state, data)
+    return Response(answer, headers=answer.headers) if answer.allowed else _refusal(request, answer, data.errors)
 
 
 @post("/v1/quota/check", summary="Would it run? Holds nothing", status_code=200)
 async def post_check(request: HttpRequest[Any, Any, Any], data: JSONBody[CheckRequest]) -> QuotaAnswer:
-    asked = _request_of(request, data)
+    asked = await _request_of(request.app.state, data)
     ask = Ask("", asked, 1, _estimate_of(data.estimates), data.batch)
-    return _answer(request, asked, await _service(request).reserve(ask, is_dry=True), None)
+    return _answer(request.app.state, asked, await request.app.state.quotas.reserve(ask, is_dry=True), None)
 
 
 @post("/v1/quota/extend", summary="A sign of life, and more output", status_code=200)
 async def post_extend(request: HttpRequest[Any, Any, Any], data: JSONBody[ExtendRequest]) -> Response[QuotaAnswer]:
-    asked = _request_of(request, data)
-    decision = await _service(request).extend(data.reservation, asked, data.ttl_s, data.more_output_tokens)
-    answer = _answer(request, asked, decision, data.ttl_s)
+    asked = await _request_of(request.app.state, data)
+    decision = await request.app.state.quotas.extend(data.reservation, asked, data.ttl_s, data.more_output_tokens)
+    answer = _answer(request.app.state, asked, decision, data.ttl_s)
     return Response(answer) if decision.is_allowed else _refusal(request, answer, "problem")
 
 
 @post("/v1/quota/commit", summary="Count what was used, before its event", status_code=200)
 async def post_commit(request: HttpRequest[Any, Any, Any], data: JSONBody[CommitRequest]) -> SettledAnswer:
-    asked = _request_of(request, data)
-    settled = await _service(request).commit(data.reservation, asked, msgspec.structs.asdict(data.quantities))
+    asked = await _request_of(request.app.state, data)
+    settled = await request.app.state.quotas.commit(data.reservation, asked, msgspec.structs.asdict(data.quantities))
     return SettledAnswer(settled.status)
 
 
 @post("/v1/quota/release", summary="Give back what is held", status_code=200)
 async def post_release(request: HttpRequest[Any, Any, Any], data: JSONBody[ReleaseRequest]) -> SettledAnswer:
-    tenant = _tenant_of(request, data.key_sha256, data.tenant)
-    settled = await _service(request).release(tenant, data.reservation)
+    tenant = await _tenant_of(request.app.state, data.key_sha256, data.tenant)
+    settled = await request.app.state.quotas.release(tenant, data.reservation)
     return SettledAnswer(settled.status)
 
 
@@ -216,12 +214,16 @@ async def get_limits(
     operation: Annotated[Operation, QueryParameter(description="What is asked of the model.")] = "chat",
 ) -> QuotaAnswer:
     asked = _of_caller(caller_of(request), Request(tenant or "", project, user, api_key, model, None, operation))
-    return _answer(request, asked, await _service(request).reserve(Ask("", asked, 1), is_dry=True), None)
+    return _answer(
+        request.app.state, asked, await request.app.state.quotas.reserve(Ask("", asked, 1), is_dry=True), None
+    )
 
 
-def _service(request: HttpRequest[Any, Any, Any]) -> QuotaService:
-    service: QuotaService = request.app.state.quotas
-    return service
+async def answer_reserve(state: State, data: ReserveRequest) -> QuotaAnswer:
+    """Whether a request may run, and what it may use. Raises: JaugeError."""
+    asked = await _request_of(state, data)
+    ask = Ask(data.reservation, asked, data.ttl_s, _estimate_of(data.estimates), data.batch)
+    return _answer(state, asked, await state.quotas.reserve(ask), data.ttl_s)
 
 
 def _of_caller(caller: Principal, asked: Request) -> Request:
@@ -234,29 +236,23 @@ def _of_caller(caller: Principal, asked: Request) -> Request:
     return Request(caller.tenant, asked.project, user, asked.key, asked.model, None, asked.operation)
 
 
-def _tenant_of(request: HttpRequest[Any, Any, Any], key_sha256: str | None, tenant: str | None) -> str:
+async def _tenant_of(state: State, key_sha256: str | None, tenant: str | None) -> str:
     if key_sha256 is not None:
-        catalog = request.app.state.catalog
-        found = catalog.find_key(bytes.fromhex(key_sha256))
-        if found is not None:
-            return str(found.tenant)
+        snapshot = await _knowing(state, key_sha256)
+        if (found := snapshot.keys.get(bytes.fromhex(key_sha256))) is not None:
+            return found.tenant
     elif tenant is not None:
         return tenant
     raise Unprocessable("missing_key", "Whose request?", field="key_sha256", expected="a known key, or a tenant")
 
 
-def _request_of(request: HttpRequest[Any, Any, Any], who: Who) -> Request:
+async def _request_of(state: State, who: Who) -> Request:
     """Who asks for what; a key that may not be used is refused here."""
-    catalog = request.app.state.catalog
     if who.key_sha256 is not None:
-        digest = bytes.fromhex(who.key_sha256)
-        snapshot = catalog.current()
-        if digest not in snapshot.keys:
-            snapshot = catalog.refresh()
-        holder = check_key(snapshot, digest, datetime.now(UTC))
-        key = holder.key
+        snapshot = await _knowing(state, who.key_sha256)
+        key = check_key(snapshot, bytes.fromhex(who.key_sha256), datetime.now(UTC)).key
         return Request(key.tenant, key.project or who.project, key.account, key.id, who.model, None, who.operation)
-    found = catalog.current().tenants.get(who.tenant)
+    found = None if who.tenant is None else state.catalog.current().tenants.get(who.tenant)
     if found is None:
         raise Unprocessable("missing_key", "Whose request?", field="tenant", expected="a known one, or a key")
     if found.status != "active":
@@ -264,11 +260,20 @@ def _request_of(request: HttpRequest[Any, Any, Any], who: Who) -> Request:
     return Request(found.id, who.project, who.user, who.api_key, who.model, None, who.operation)
 
 
+async def _knowing(state: State, key_sha256: str) -> Snapshot:
+    """The catalogue, read anew where it doesn't know a key: it may be a moment old."""
+    catalog: CatalogReader = state.catalog
+    snapshot = catalog.current()
+    if bytes.fromhex(key_sha256) in snapshot.keys:
+        return snapshot
+    return await anyio.to_thread.run_sync(catalog.refresh)
+
+
 def _estimate_of(given: Estimates) -> Estimate:
     return Estimate(**msgspec.structs.asdict(given))
 
 
-def _answer(request: HttpRequest[Any, Any, Any], asked: Request, decision: Decision, ttl_s: int | None) -> QuotaAnswer:
+def _answer(state: State, asked: Request, decision: Decision, ttl_s: int | None) -> QuotaAnswer:
     now = decision.now or datetime.now(UTC)
     headers = headers_of(decision, now)
     if decision.retirement is not None:
@@ -288,7 +293,7 @@ def _answer(request: HttpRequest[Any, Any, Any], asked: Request, decision: Decis
         limits=[_standing(figure) for figure in decision.figures],
         headers=headers,
         expires_at=now + timedelta(seconds=ttl_s) if ttl_s and decision.is_allowed else None,
-        catalog_version=request.app.state.catalog.current().version,
+        catalog_version=state.catalog.current().version,
     )
 
 
