@@ -56,7 +56,7 @@ def reserve(services: Services, seconds: float) -> list[Line]:
         return json.dumps(
             {
                 "reservation": f"r-{next(numbers)}", "tenant": "bench", "user": f"u-{next(numbers) % 100}",
-                "api_key": "k-1", "model": "small", "ttl_s": 1,
+                "api_key": "k-1", "model": "small", "ttl_s": 600,
                 "estimates": {"prompt_tokens": 100, "max_output_tokens": 50},
             }
         ).encode()  # fmt: skip
