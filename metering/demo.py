@@ -27,6 +27,7 @@ from metering.catalog.tokens import add_token, revoke_token
 from metering.database import Actor, transaction
 from metering.errors import Unavailable
 from metering.logs import configure_logs
+from metering.outbox.secrets import key_of_folder
 from metering.progress import Unit, progress
 from metering.services import Services, open_services
 from metering.settings import Settings, get_settings
@@ -54,8 +55,8 @@ def run_demo(file: Path | None, port: int | None) -> None:
         apply_catalogue(services.engine, datetime.now(UTC))
         chosen_port = _free_port(settings.host, settings.port if port is None else port)
         url = f"http://{settings.host}:{chosen_port}"
-        server = stack.enter_context(_child(services, "serve", "--port", str(chosen_port)))
-        worker = stack.enter_context(_child(services, "worker"))
+        server = stack.enter_context(_child(services, url, "serve", "--port", str(chosen_port)))
+        worker = stack.enter_context(_child(services, url, "worker"))
         _await_answer(url, server, stop)
         click.echo(
             f"\n  Jauge: {url}\n  API:   {url}/docs\n  Logs:  {settings.data.resolve()}\n\n  Ctrl-C stops everything.\n"
@@ -154,7 +155,7 @@ def _gateway_token(services: Services) -> Iterator[str]:
 
 
 @contextmanager
-def _child(services: Services, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+def _child(services: Services, url: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     """A `jauge` command on the same stores, its output in a log of the data folder; stopped when the block ends."""
     settings, parent_pid = services.settings, os.getpid()
     environment = os.environ | {
@@ -163,7 +164,10 @@ def _child(services: Services, *command: str) -> Iterator[subprocess.Popen[bytes
         "JAUGE_READ_ACCESS": "open",
         "JAUGE_LOG_FORMAT": "text",
         "JAUGE_HOST": settings.host,
+        "JAUGE_PUBLIC_URL": url,
     }
+    if settings.secret_key is None:  # to its children the embedded database is somebody else's
+        environment["JAUGE_SECRET_KEY"] = key_of_folder(settings.data).decode()
     with _log_of(settings, command[0]).open("ab") as log:
         child = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "metering", *command],

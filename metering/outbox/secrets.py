@@ -72,10 +72,11 @@ def load_master_key(settings: Settings) -> MasterKey:
         return MasterKey(settings.secret_key.get_secret_value().encode())
     if settings.database_url is not None:
         return MasterKey(None)
-    return MasterKey(_key_of_folder(settings.data))
+    return MasterKey(key_of_folder(settings.data))
 
 
-def _key_of_folder(folder: Path) -> bytes:
+def key_of_folder(folder: Path) -> bytes:
+    """The key in a data folder, made if there is none yet."""
     path = folder / KEY_FILE
     if not path.exists():
         _make_key(path)
