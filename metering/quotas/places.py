@@ -55,20 +55,24 @@ def limits_digest(snapshot: Snapshot, tenant: str, now: datetime) -> int:
 
     Values don't count: another value needs no other counter.
     """
+    global _digests  # noqa: PLW0603 - one name, replaced whole: threads see the one or the other
+    if _digests[0] is not snapshot:  # the digests of an older snapshot would keep all of it in memory
+        _digests = (snapshot, {})
+    by_tenant = _digests[1]
     limits = limits_of(snapshot, tenant, now)
-    known = _digests.get(tenant)
-    if known is not None and known[0] is snapshot and known[1] is limits:
-        return known[2]
+    known = by_tenant.get(tenant)
+    if known is not None and known[0] is limits:
+        return known[1]
     term = term_of(snapshot, tenant, now.astimezone(PARIS).date())
     lines = sorted({f"{one.scope} {one.selector} {one.meter} {one.window}" for one in limits})
     lines += [str(term), *(f"{model.id} {model.category}" for model in snapshot.models.values())]
     digest = xxhash.xxh32_intdigest("\n".join(lines).encode())
-    _digests[tenant] = (snapshot, limits, digest)
+    by_tenant[tenant] = (limits, digest)
     return digest
 
 
-_digests: dict[str, tuple[Snapshot, Sequence[Limit], int]] = {}
-"""Of each administration, for the limits that were in force last."""
+_digests: tuple[Snapshot | None, dict[str, tuple[Sequence[Limit], int]]] = (None, {})
+"""Of one snapshot and by administration, for the limits that were in force last."""
 
 
 def term_of(snapshot: Snapshot, tenant: str, day: date) -> tuple[date, date] | None:
