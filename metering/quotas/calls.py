@@ -14,7 +14,6 @@ from metering.rules.limits import Limit, Meter
 SCRIPT = (files("metering.quotas") / "counters.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode()).hexdigest()  # noqa: S324 - how Valkey names a script
 
-Status = Literal["ok", "refused", "forbidden", "conflict", "unknown", "late", "closed"]
 
 NO_LIMIT = -1
 _FLAGS: Sequence[Literal["ok", "refused", "forbidden", "over"]] = ("ok", "refused", "forbidden", "over")
