@@ -20,11 +20,15 @@ STEPS_DAYS = (30, 7, 1)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is decided on. mail_domain: of the address that the activation code will prove."""
+    """What is decided on. mail_domain: of the address that the activation code will prove.
+
+    siret_is_proven: the identity provider says it of who asks, and not only they themselves.
+    """
 
     kind: Kind
     siret: str | None
     mail_domain: str
+    siret_is_proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,13 @@ class House:
     domains: Set[str]
 
     def owns(self, request: Request) -> bool:
-        """Whether somebody is of the house: by the domain of an address that a mailed code proves.
+        """Whether somebody is of the house: by a proven SIRET, or the domain of an address that a mailed code proves.
 
-        A SIRET is public and proves nothing. One that is stated and isn't the house's says that the access is for
-        somebody else.
+        A SIRET is public, and one that is only stated proves nothing; stated and not the house's, it says that the
+        access is for somebody else.
         """
+        if request.siret_is_proven and request.siret in self.sirets:
+            return True
         for_house = request.siret is None or not self.sirets or request.siret in self.sirets
         return for_house and any(_is_within(request.mail_domain, domain) for domain in self.domains)
 

@@ -39,3 +39,12 @@ def link(
     written = ",".join("" if value is None else str(value) for value in sums)
     header = f"jauge-batch-1\n{seq}\n{recorded_at_us}\n{row_count}\n{written}\n{digest.hex()}\n"
     return hashlib.sha256(previous + header.encode()).digest()
+
+
+def seal_link(previous: bytes, number: int, sealed_at_us: int, manifest_digest: bytes) -> bytes:
+    """SHA-256 of the previous seal's link and of a seal: number, time (µs since 1970), SHA-256 of its manifest.
+
+    The manifest names the month, and the link of the ledger's chain that it was sealed at.
+    """
+    header = f"jauge-seal-1\n{number}\n{sealed_at_us}\n{manifest_digest.hex()}\n"
+    return hashlib.sha256(previous + header.encode()).digest()

@@ -11,7 +11,7 @@ the order in which limits come never matters.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from metering.rules.quantities import QUANTITY_MAX
 
@@ -65,6 +65,9 @@ UNITS: Mapping[Meter, str] = MappingProxyType(
 EVERYTHING = "*"
 EACH = "*"
 
+ENVELOPE_METERS: frozenset[Meter] = frozenset({"cost_neur", "carbon_ugco2e"})
+"""What a convention's envelope may be of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -84,8 +87,7 @@ class Limit:
     source: Source = "plan"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a limit is chosen by: who asks for what. None is unknown, or absent.
 
     Its attributes are named as the scopes and as the kinds of selectors.
@@ -111,6 +113,16 @@ def faults_of(limit: Limit) -> list[tuple[str, str]]:
     if (limit.meter == "concurrent_requests") != (limit.window == "now"):
         faults.append(("window", "`now` for concurrent_requests, and for nothing else"))
     return faults
+
+
+def envelope(meter: Meter, value: int, mode: Mode) -> Limit:
+    """The limit that holds a convention's envelope, over its term; value in the meter's base unit."""
+    return Limit("tenant", EVERYTHING, meter, "term", value, mode, source="convention")
+
+
+def is_envelope(limit: Limit) -> bool:
+    """Whether a limit is of all that an administration's convention has for its term, in money or carbon."""
+    return limit.meter in ENVELOPE_METERS and limit == envelope(limit.meter, limit.value or 0, limit.mode)
 
 
 def limits_for(request: Request, limits: Iterable[Limit]) -> list[Limit]:

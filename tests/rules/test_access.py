@@ -47,6 +47,13 @@ def test_the_house_is_known_by_the_domain_of_an_address(siret, domain, is_house)
     assert verdict == Verdict("approved" if is_house else "pending")
 
 
+@pytest.mark.parametrize(("siret", "is_house"), [("1", True), ("2", False), (None, False)])
+def test_the_house_is_known_by_a_siret_that_the_identity_provider_proves(siret: str | None, is_house: bool) -> None:
+    asked = Request("individual", siret, "other.example", siret_is_proven=True)
+    assert judge(asked, HOUSE, "none", None, NOW) == Verdict("approved" if is_house else "pending")
+    assert judge(asked, HOUSE, "soft", None, NOW) == Verdict("delayed", "overload")
+
+
 def test_without_listed_administrations_the_domain_is_enough() -> None:
     house = House(frozenset(), frozenset({"house.example"}))
     assert judge(request(siret="2", domain="house.example"), house, "none", None, NOW) == Verdict("approved")

@@ -1,0 +1,1 @@
+"""What documents say: their form, their numbers, and what follows from a rated month. Pure."""
