@@ -1,6 +1,27 @@
 """Every table, once. Migrations create them; a test holds the two together."""
 
 from metering.tables.base import Column, Timestamp, metadata
+from metering.tables.billing import (
+    billing_document,
+    exchange_rate,
+    month_closed,
+    month_closing,
+    price_book,
+    price_version,
+)
+from metering.tables.carbon import (
+    CARBON_KEYS,
+    CARBON_SUMS,
+    carbon_batch,
+    carbon_cursor,
+    carbon_entry,
+    carbon_gpu,
+    carbon_hour,
+    carbon_weight,
+    emission_factor,
+    energy_batch,
+    energy_reading,
+)
 from metering.tables.catalog import (
     KEYS,
     acceptance,
@@ -22,10 +43,12 @@ from metering.tables.catalog import (
     project,
     raise_request,
     retirement,
+    site,
     tenant,
     terms,
     token,
 )
+from metering.tables.exporting import delivery, export_job
 from metering.tables.ledger import (
     DAILY_KEYS,
     HOURLY_KEYS,
@@ -36,6 +59,7 @@ from metering.tables.ledger import (
     ledger_batch,
     ledger_entry,
     ledger_identity,
+    ledger_seal,
     ledger_series,
     quarantine,
     usage_daily,
@@ -43,8 +67,12 @@ from metering.tables.ledger import (
 )
 from metering.tables.outbox import outbox, webhook
 from metering.tables.quotas import quota_cursor, quota_epoch
+from metering.tables.reconciliation import gateway_total
+from metering.tables.signing import console_identity, console_session
 
 __all__ = [
+    "CARBON_KEYS",
+    "CARBON_SUMS",
     "DAILY_KEYS",
     "HOURLY_KEYS",
     "KEYS",
@@ -58,30 +86,52 @@ __all__ = [
     "access_request",
     "account",
     "api_key",
+    "billing_document",
+    "carbon_batch",
+    "carbon_cursor",
+    "carbon_entry",
+    "carbon_gpu",
+    "carbon_hour",
+    "carbon_weight",
     "catalog_change",
+    "console_identity",
+    "console_session",
     "convention",
+    "delivery",
     "deployment",
+    "emission_factor",
+    "energy_batch",
+    "energy_reading",
+    "exchange_rate",
     "experiment",
+    "export_job",
+    "gateway_total",
     "ledger_batch",
     "ledger_entry",
     "ledger_identity",
+    "ledger_seal",
     "ledger_series",
     "limit_override",
     "metadata",
     "model",
     "model_alias",
     "model_category",
+    "month_closed",
+    "month_closing",
     "notice",
     "outbox",
     "person",
     "plan",
     "platform",
+    "price_book",
+    "price_version",
     "project",
     "quarantine",
     "quota_cursor",
     "quota_epoch",
     "raise_request",
     "retirement",
+    "site",
     "tenant",
     "terms",
     "token",

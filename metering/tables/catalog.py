@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from metering.tables.base import Column, Timestamp, metadata
+from metering.tables.billing import exchange_rate, price_book, price_version
 
 
 def _text(name: str, *, nullable: bool = False, comment: str | None = None) -> Column:
@@ -25,6 +26,10 @@ def _texts(name: str, *, comment: str | None = None) -> Column:
 
 def _documents(name: str, *, comment: str | None = None) -> Column:
     return sa.Column(name, pg.JSONB, nullable=False, server_default="[]", comment=comment)
+
+
+def _document(name: str, *, comment: str) -> Column:
+    return sa.Column(name, pg.JSONB(none_as_null=True), comment=comment)
 
 
 def _tenant() -> Column:
@@ -62,6 +67,7 @@ tenant = sa.Table(
     sa.Column("status", sa.Text, nullable=False, server_default="active"),
     _text("status_reason", nullable=True),
     sa.Column("plan", sa.Text, sa.ForeignKey("plan.id"), comment="Null: the platform's default plan."),
+    _document("billing", comment="How it is billed, see documents.BillingDetails; null: as it is registered."),
     _one_of("status", "active", "suspended", "deleted"),
     comment="Administrations whose usage is accepted.",
 )
@@ -166,6 +172,13 @@ convention = sa.Table(
     _text("overage"),
     _text("tier"),
     _text("outage"),
+    sa.Column(
+        "price_book",
+        sa.Text,
+        sa.ForeignKey("price_book.id"),
+        comment="Prices where it has none of its own; null: the platform's.",
+    ),
+    _text("order_reference", nullable=True, comment="The buyer's engagement number for it."),
     sa.Column("envelope_neur", sa.BigInteger, comment="Null: no envelope in euros."),
     sa.Column("envelope_ugco2e", sa.BigInteger, comment="Null: no envelope in carbon."),
     _documents("limits"),
@@ -244,6 +257,7 @@ model = sa.Table(
     sa.Column("active_parameters", sa.BigInteger, comment="Weights used for one token (mixture of experts)."),
     _text("precision", nullable=True, comment="As served: bf16, fp8, int4…"),
     sa.Column("context_tokens", sa.BigInteger),
+    sa.Column("kv_bytes_per_token", sa.BigInteger, comment="Bytes that attention keeps of a token of context."),
     _texts("operations", comment="What it may be called for."),
     sa.Column("available_from", Timestamp, comment="Before it, for early access only; null: at once."),
     comment="Models offered, or that were.",
@@ -266,10 +280,26 @@ deployment = sa.Table(
     sa.Column("model", sa.Text, sa.ForeignKey("model.id"), nullable=False),
     sa.Column("replicas", sa.Integer, nullable=False),
     _text("accelerator", nullable=True),
+    sa.Column("accelerators", sa.Integer, comment="Of a replica; null: not said."),
     sa.Column("starts_at", Timestamp, nullable=False),
     sa.Column("ends_at", Timestamp),
     sa.CheckConstraint("replicas > 0", name="replicas"),
+    sa.CheckConstraint("accelerators > 0", name="accelerators"),
     comment="Where a model ran, and when.",
+)
+
+site = sa.Table(
+    "site",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True, comment="The `site` of readings."),
+    _text("name"),
+    _text("zone", comment="Zone of the electricity grid, as emission factors name it."),
+    _text("contract", nullable=True, comment="Zone of the market-based factors; null: none is known."),
+    sa.Column("pue_ppm", sa.Integer, nullable=False, comment="Power usage effectiveness, in millionths."),
+    sa.Column("pue_lower_ppm", sa.Integer, nullable=False),
+    sa.Column("pue_upper_ppm", sa.Integer, nullable=False),
+    sa.CheckConstraint("pue_lower_ppm >= 1000000 AND pue_ppm BETWEEN pue_lower_ppm AND pue_upper_ppm", name="pue"),
+    comment="Where nodes are: their grid, and the efficiency of the building.",
 )
 
 retirement = sa.Table(
@@ -298,6 +328,13 @@ platform = sa.Table(
     _texts("house_sirets", comment="Administrations whose agents pass at once."),
     _texts("house_domains", comment="Mail domains whose agents pass at once."),
     _text("house_tenant", nullable=True, comment="Administration that agents of the house join."),
+    sa.Column(
+        "price_book",
+        sa.Text,
+        sa.ForeignKey("price_book.id"),
+        comment="Prices of those whose convention names none, and of free use.",
+    ),
+    _document("issuer", comment="Who sells, see documents.Issuer; null while nothing is billed."),
     sa.CheckConstraint("id = 'platform'", name="one"),
     _one_of("overload", "none", "batch", "free", "soft", "guaranteed"),
     comment="One row: what holds for everybody.",
@@ -325,6 +362,13 @@ access_request = sa.Table(
     sa.Column("code_expires_at", Timestamp),
     _text("account", nullable=True, comment="Account that came of it."),
     _created(),
+    sa.Column(
+        "siret_proven",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.false(),
+        comment="Whether the identity provider said the SIRET, and not only who asks.",
+    ),
     _one_of("kind", "individual", "partner", "invitation"),
     _one_of("role", "manager", "member"),
     _one_of("state", "pending", "delayed", "approved", "refused", "activated", "expired"),
@@ -410,7 +454,8 @@ KEYS = {
     table.name: tuple(column.name for column in table.primary_key.columns)
     for table in (
         plan, project, account, person, api_key, token, convention, raise_request, limit_override, model_category,
-        model, model_alias, deployment, retirement, platform, access_request, experiment, terms, acceptance, notice,
+        model, model_alias, deployment, site, retirement, platform, access_request, experiment, terms, acceptance,
+        notice, price_book, price_version, exchange_rate,
     )
 } | {"tenant": ("id",)}  # fmt: skip
 """Tables whose changes are recorded, and the columns of their key."""

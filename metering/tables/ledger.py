@@ -114,6 +114,21 @@ ledger_entry = sa.Table(
     comment="One row an event or correction, partitioned by month of the books (Europe/Paris).",
 )
 
+ledger_seal = sa.Table(
+    "ledger_seal",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("month", sa.Text, nullable=False, unique=True, comment="Of the books (Europe/Paris), as 2026-10."),
+    sa.Column("start_at", Timestamp, nullable=False),
+    sa.Column("end_at", Timestamp, nullable=False),
+    sa.Column("last_batch", sa.BigInteger, nullable=False, comment="Entries up to it are in the files."),
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("manifest_sha256", sa.LargeBinary, nullable=False),
+    sa.Column("sealed_at", Timestamp, nullable=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False, comment="SHA-256 of the previous seal's and of this one."),
+    comment="Months of which the entries are in files, with the hash of the manifest that names those.",
+)
+
 
 def _rollup(name: str, period: Column, keys: tuple[str, ...], comment: str) -> sa.Table:
     return sa.Table(
