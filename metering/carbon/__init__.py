@@ -1,0 +1,1 @@
+"""Carbon: from the counters of GPUs to grams of an administration."""
