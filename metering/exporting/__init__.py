@@ -1,0 +1,1 @@
+"""Exports that are made while nobody waits: asked for, made by the worker, fetched later."""
