@@ -93,7 +93,7 @@ def verify(engine: sa.Engine, progress: Progress = lambda _done, _total: None) -
 def _check_series(connection: sa.Connection, result: Verification) -> dict[int, bytes]:
     """Canonical form of every series; each must have the digest it was given."""
     canonical: dict[int, bytes] = {}
-    for row in _stream(connection, sa.select(ledger_series)):
+    for row in stream_rows(connection, sa.select(ledger_series)):
         canonical[row.number] = canonical_series([row._mapping[name] for name in SERIES_FIELDS])
         if hashlib.sha256(canonical[row.number]).digest() != bytes(row.digest):
             result.found("series_changed", f"series {row.number}", "its attributes don't have its digest")
@@ -102,15 +102,11 @@ def _check_series(connection: sa.Connection, result: Verification) -> dict[int, 
 
 def _check_links(connection: sa.Connection, result: Verification) -> Iterator[sa.Row[Any]]:
     """Every batch; its hash must follow from the one before and from its header."""
-    # As a number, because a time that was tampered with may be one that Python can't hold.
-    recorded_at_us = sa.cast(sa.extract("epoch", ledger_batch.c.recorded_at), sa.Numeric) * 1_000_000
-    query = sa.select(ledger_batch, recorded_at_us.label("recorded_at_us")).order_by(ledger_batch.c.seq)
-    query = query.with_only_columns(*(c for c in query.selected_columns if c.name != "recorded_at"))
     previous, expected_seq = GENESIS, 1
-    for batch in _stream(connection, query):
+    for batch in stream_rows(connection, headers_of(ledger_batch)):
         if batch.seq != expected_seq:  # what its hash follows from is gone with the batch that is missing
             result.found("batch_missing", f"batch {expected_seq}", f"the chain goes on with batch {batch.seq}")
-        elif _link(previous, batch) != batch.hash:
+        elif link_of(previous, batch) != batch.hash:
             result.found("batch_changed", f"batch {batch.seq}", "its header doesn't have its hash")
         previous, expected_seq = bytes(batch.hash), batch.seq + 1
         result.head_seq, result.head_hash = batch.seq, previous.hex()
@@ -118,7 +114,15 @@ def _check_links(connection: sa.Connection, result: Verification) -> Iterator[sa
         yield batch
 
 
-def _link(previous: bytes, batch: sa.Row[Any]) -> bytes | None:
+def headers_of(table: sa.Table) -> sa.Select[Any]:
+    """Headers of a chain's batches in order, with `recorded_at_us` for `link_of`."""
+    # As a number, because a time that was tampered with may be one that Python can't hold.
+    recorded_at_us = sa.cast(sa.extract("epoch", table.c.recorded_at), sa.Numeric) * 1_000_000
+    others = [column for column in table.columns if column.name != "recorded_at"]
+    return sa.select(*others, recorded_at_us.label("recorded_at_us")).order_by(table.c.seq)
+
+
+def link_of(previous: bytes, batch: sa.Row[Any]) -> bytes | None:
     """The hash that a header should have; None if it holds what is no integer."""
     numbers = (batch.recorded_at_us, *(value for value in batch.sums if value is not None))
     if not all(value.is_finite() and value == value.to_integral_value() for value in numbers):
@@ -127,7 +131,7 @@ def _link(previous: bytes, batch: sa.Row[Any]) -> bytes | None:
     return link(previous, batch.seq, int(batch.recorded_at_us), batch.row_count, sums, bytes(batch.rows_digest))
 
 
-def _stream(connection: sa.Connection, query: sa.Executable) -> Iterator[sa.Row[Any]]:
+def stream_rows(connection: sa.Connection, query: sa.Executable) -> Iterator[sa.Row[Any]]:
     """Rows of a query through a cursor of the server's, so that a large result is never held whole."""
     return iter(connection.execute(query, execution_options={"yield_per": 1000}))
 
@@ -265,7 +269,7 @@ def _check_rollup(
         )
         SELECT {shown}, bool_or(side > 0), bool_or(side < 0) FROM unmatched GROUP BY {cell} ORDER BY {cell}"""  # noqa: S608 - names of our own
     )
-    for row in _stream(connection, query):
+    for row in stream_rows(connection, query):
         *place, stored, summed = tuple[Any, ...](row)
         where = ", ".join(f"{name}={value}" for name, value in zip((period, *keys), place, strict=True))
         result.found("rollup_differs", f"{rollup}: {where}", _SIDES[stored, summed])

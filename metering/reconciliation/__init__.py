@@ -1,0 +1,1 @@
+"""Reconciliation: the same usage, counted in several places, must be the same everywhere."""
