@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import count, groupby, islice
+from itertools import chain, count, groupby, islice
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -19,14 +19,17 @@ import structlog
 from sqlalchemy.dialects.postgresql import insert
 
 from metering.catalog.conventions import convention_in_force
+from metering.catalog.documents import YEAR_MIN
 from metering.catalog.limits import limits_of
 from metering.catalog.snapshot import CatalogReader, Snapshot
 from metering.database import transaction
 from metering.errors import Unavailable
-from metering.quotas.calls import Lost, Seen
-from metering.quotas.places import bounds_ms, counted_request, limits_digest, places_of
+from metering.quotas.announcing import announce_thresholds, is_watched
+from metering.quotas.calls import Lost, Place, Seen
+from metering.quotas.places import bounds_ms, counted_request, is_rated, limits_digest, places_of
+from metering.quotas.rates import rate_days, rates_of
 from metering.quotas.store import CounterStore
-from metering.rules.counting import METER_NUMBER, used_amounts
+from metering.rules.counting import BILLABLE_REQUESTS, METER_NUMBER, RATED_METERS, rated_amounts, used_amounts
 from metering.rules.limits import Request
 from metering.rules.periods import PARIS
 from metering.rules.quantities import QUANTITIES, QUANTITY_MAX
@@ -45,6 +48,9 @@ RECENT_S = 600
 RECENT_MAX = 50_000
 """Reservations that new counters know as settled: those whose commit may still be under way."""
 
+NOT_BILLED = ("error", "refused")
+"""Statuses of requests that prices by request aren't for."""
+
 _WHO = ("project", "user", "api_key", "model", "operation")
 
 MARKS = 1_000_000
@@ -52,6 +58,8 @@ MARKS = 1_000_000
 
 Spot = tuple[str, bool, int, int]
 """A counter's window: field, is_minute, start (or for a minute the moment) in ms, end in ms."""
+Standing = tuple[Place, int]
+"""A counter, and an amount of it."""
 Row = tuple[int, str, int, list[tuple[Any, ...]]]
 """A row to settle: mark, reservation or nothing, when (ms), and (*Spot, amount)s."""
 T = TypeVar("T")
@@ -88,6 +96,8 @@ class CounterBuilder:
     def settle(self, after: int, now: datetime) -> int:
         """Count the entries of the batches after `after`; returns the last batch counted. Raises: Unavailable."""
         with self._alone(), transaction(self.engine, snapshot=True) as connection:
+            # Whoever built counters may have known limits and prices that this process doesn't yet.
+            self.catalog.refresh()
             last = _last_of_round(connection, after)
             if last <= after:
                 return after
@@ -95,11 +105,12 @@ class CounterBuilder:
             entries = _read(connection, _entries(after, last))
             for tenant_id, rows in groupby(entries, key=itemgetter("tenant")):
                 try:
-                    self._settle_tenant(tenant_id, marks.get(tenant_id, 0), last, rows, now)
+                    standings = self._settle_tenant(tenant_id, marks.get(tenant_id, 0), last, rows, now)
                 except Lost:
                     log.debug("counters_not_there", tenant=tenant_id)  # built when somebody asks for them
                 else:
                     _remember_mark(connection, tenant_id, last)
+                    announce_thresholds(connection, tenant_id, standings)
         return last
 
     @contextmanager
@@ -141,10 +152,11 @@ class CounterBuilder:
             reservations = _recent_reservations(connection, tenant_id)
         else:
             # What the sums have already must not be in holds as well.
-            entries = _read(connection, _entries(there.mark // MARKS - 1, batch, tenant_id))
+            entries = entries_since(connection, there.mark, tenant_id)
             self._settle_tenant(tenant_id, 0, batch, entries, now)
+        periods = self.periods(connection, tenant_id, now, there.now)
         spots = [
-            *self._periods(connection, tenant_id, now, there.now),
+            *_with_amounts((_spot(place, 0), amount) for place, amount in periods),
             *self._minutes(connection, tenant_id, now, there.now),
         ]
         self.store.call(tenant_id, "begin", epoch, _mark(batch), is_reset)
@@ -157,28 +169,48 @@ class CounterBuilder:
             if self.store.call(tenant_id, "adopt", epoch, next(pieces), built_for, first, PIECE).granted:
                 break
         _remember_mark(connection, tenant_id, batch)
+        announce_thresholds(connection, tenant_id, [one for one in periods if is_watched(one[0], now)])
         log.info("counters_built", tenant=tenant_id, epoch=epoch, batch=batch, counters=len(spots))
 
     def _settle_tenant(
         self, tenant_id: str, counted: int, last: int, entries: Iterable[Mapping[Any, Any]], now: datetime
-    ) -> None:
-        """Count one administration's entries, in counters that have all up to the mark `counted`. Raises: Lost."""
-        rows: list[Row] = []
-        for batch, members in groupby(entries, key=itemgetter("batch_seq")):
-            # Entries are cut at the same places every time: a mark says of all of them whether they are counted.
-            for number, some in enumerate(_chunks(members, ENTRIES), start=1):
-                rows += self._counted(batch * MARKS + number, some, now)
-                if sum(len(row[3]) + 1 for row in rows) >= PIECE:
-                    self.store.call(tenant_id, "settle", counted, rows[-1][0], rows)
-                    rows = []
-        self.store.call(tenant_id, "settle", counted, _mark(last), rows)
+    ) -> list[Standing]:
+        """Count one administration's entries, in counters that have all up to the mark `counted`. Raises: Lost.
 
-    def _counted(self, mark: int, entries: Sequence[Mapping[Any, Any]], now: datetime) -> list[Row]:
-        """Rows of the script for some entries: those of a reservation each, the others together."""
+        Returns where those counters then stand that somebody is told of.
+        """
+        rows: list[Row] = []
+        watched: dict[str, Place] = {}
+        for mark, some in marked(entries):
+            rows += self._counted(mark, some, now, watched)
+            if sum(len(row[3]) + 1 for row in rows) >= PIECE:
+                self.store.call(tenant_id, "settle", counted, rows[-1][0], rows, [])
+                rows = []
+        first, *others = [*_chunks(watched, PIECE)] or [[]]
+        replies = [self.store.call(tenant_id, "settle", counted, _mark(last), rows, first)]
+        replies += [self.store.call(tenant_id, "settle", counted, _mark(last), [], fields) for fields in others]
+        figures = chain.from_iterable(reply.figures for reply in replies)
+        starts_and_used = zip(*[figures] * 2, strict=True)
+        # Where the store's clock is in another window, nothing is known of the one that is meant.
+        return [
+            (place, used)
+            for place, (start_ms, used) in zip(watched.values(), starts_and_used, strict=True)
+            if start_ms == place.start_ms
+        ]
+
+    def _counted(
+        self, mark: int, entries: Sequence[Mapping[Any, Any]], now: datetime, watched: dict[str, Place]
+    ) -> list[Row]:
+        """Rows of the script for some entries: those of a reservation each, the others together.
+
+        watched: is given the counters that are met and that somebody is told of.
+        """
         rows: list[Row] = []
         together: dict[Spot, int] = defaultdict(int)
         for entry in entries:
-            spots = self._spots(entry, now)
+            moment_ms, met = self.met(entry, now)
+            watched.update((place.field, place) for place, _amount in met if is_watched(place, now))
+            spots = [(_spot(place, moment_ms), amount) for place, amount in met]
             if entry["reservation"]:
                 rows.append((mark, entry["reservation"], _ms(entry["occurred_at"]), _with_amounts(spots)))
             else:
@@ -188,48 +220,49 @@ class CounterBuilder:
             rows.append((mark, "", 0, _with_amounts(together.items())))
         return rows
 
-    def _spots(self, entry: Mapping[Any, Any], now: datetime) -> list[tuple[Spot, int]]:
-        """What an entry adds to which counters: in the windows of its own time, under the limits of now."""
+    def met(self, entry: Mapping[Any, Any], now: datetime) -> tuple[int, list[Standing]]:
+        """When an entry counts (ms), and what it adds to which counters, in the windows of that time."""
         # Gateways may be some minutes ahead: a window that isn't open yet would close the one that is.
         moment = min(entry["occurred_at"], now)
         snapshot = self.catalog.current()
         request = counted_request(snapshot, _request_of(entry["tenant"], entry), now)
-        amounts = used_amounts(entry, entry["operation"])
-        moment_ms = _ms(moment)
-        return [
-            ((place.field, place.is_minute, moment_ms if place.is_minute else place.start_ms, place.end_ms), amount)
-            for place in places_of(snapshot, request, now, moment=moment)
-            if (amount := amounts.get(METER_NUMBER[place.limit.meter]))
+        places = places_of(snapshot, request, now, moment=moment)
+        day = entry["occurred_at"].astimezone(PARIS).date()
+        amounts = _amounts(snapshot, request, entry, day, places)
+        return _ms(moment), [
+            (place, amount) for place in places if (amount := amounts.get(METER_NUMBER[place.limit.meter]))
         ]
 
-    def _periods(
-        self, connection: sa.Connection, tenant_id: str, now: datetime, clock: datetime
-    ) -> Iterator[tuple[Any, ...]]:
+    def periods(self, connection: sa.Connection, tenant_id: str, now: datetime, clock: datetime) -> list[Standing]:
         """What the daily sums hold for the windows that are open on the store's clock."""
         snapshot = self.catalog.current()
-        sums: dict[Spot, int] = defaultdict(int)
+        sums: dict[str, int] = defaultdict(int)
+        places: dict[str, Place] = {}
         for row in _read(connection, _sums(tenant_id, _stretches(snapshot, tenant_id, now, clock))):
             request = counted_request(snapshot, _request_of(tenant_id, row), now)
-            amounts = used_amounts(row, row["operation"])
             since_ms = bounds_ms("day", row["since"], None)[0] if row["since"] else 0
-            for place in places_of(snapshot, request, now, moment=clock):
+            met = places_of(snapshot, request, now, moment=clock)
+            amounts = _amounts(snapshot, request, row, row["since"] or date(YEAR_MIN, 1, 1), met)
+            for place in met:
                 amount = amounts.get(METER_NUMBER[place.limit.meter])
                 if amount and not place.is_minute and place.start_ms <= since_ms:
-                    sums[place.field, False, place.start_ms, place.end_ms] += int(amount)
-        yield from _with_amounts(sums.items())
+                    places[place.field] = place
+                    sums[place.field] += int(amount)
+        return [(place, sums[field]) for field, place in places.items()]
 
     def _minutes(
         self, connection: sa.Connection, tenant_id: str, now: datetime, clock: datetime
     ) -> Iterator[tuple[Any, ...]]:
         """What the entries of the last minute hold."""
         sums: dict[Spot, int] = defaultdict(int)
-        recent = _rows().where(
+        recent = counted_rows().where(
             ledger_entry.c.occurred_at > clock - timedelta(seconds=MINUTE_S), ledger_series.c.tenant == tenant_id
         )
         for entry in connection.execute(recent).mappings():
-            for spot, amount in self._spots(entry, now):
-                if spot[1]:
-                    sums[spot] += amount
+            moment_ms, met = self.met(entry, now)
+            for place, amount in met:
+                if place.is_minute:
+                    sums[_spot(place, moment_ms)] += amount
         yield from _with_amounts(sums.items())
 
 
@@ -241,6 +274,18 @@ class _There:
     epoch: int = 0
     mark: int = 0
     limits: int = 0
+
+
+def marked(entries: Iterable[Mapping[Any, Any]]) -> Iterator[tuple[int, list[Mapping[Any, Any]]]]:
+    """Entries as they are counted, all of a mark or none; cut at the same places every time."""
+    for batch, members in groupby(entries, key=itemgetter("batch_seq")):
+        for number, some in enumerate(_chunks(members, ENTRIES), start=1):
+            yield batch * MARKS + number, some
+
+
+def entries_since(connection: sa.Connection, mark: int, tenant_id: str) -> Iterator[Mapping[Any, Any]]:
+    """An administration's entries of the batch that a mark is in, and of all after it."""
+    return _read(connection, _entries(mark // MARKS - 1, last_batch(connection), tenant_id))
 
 
 def last_batch(connection: sa.Connection) -> int:
@@ -272,9 +317,10 @@ def _read(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Mapping[
     return iter(connection.execute(query, execution_options={"yield_per": 1_000}).mappings())
 
 
-def _rows() -> sa.Select[Any]:
+def counted_rows() -> sa.Select[Any]:
     """Entries with who and what. A request that was refused hasn't used any of what limits requests."""
     requests = sa.case((ledger_series.c.status == "refused", 0), else_=ledger_entry.c.requests)
+    billable = sa.case((ledger_series.c.status.in_(NOT_BILLED), 0), else_=ledger_entry.c.requests)
     return sa.select(
         ledger_series.c.tenant,
         ledger_entry.c.batch_seq,
@@ -286,13 +332,14 @@ def _rows() -> sa.Select[Any]:
         sa.func.coalesce(ledger_series.c.model_served, ledger_series.c.model_requested).label("model"),
         ledger_series.c.operation,
         requests.label("requests"),
+        billable.label(BILLABLE_REQUESTS),
         *(ledger_entry.c[name] for name in QUANTITIES if name != "requests"),
     ).join(ledger_series, ledger_series.c.number == ledger_entry.c.series)
 
 
 def _entries(after: int, last: int, tenant_id: str | None = None) -> sa.Select[Any]:
     """Entries of some batches, in an order that is the same every time."""
-    query = _rows().where(ledger_entry.c.batch_seq > after, ledger_entry.c.batch_seq <= last)
+    query = counted_rows().where(ledger_entry.c.batch_seq > after, ledger_entry.c.batch_seq <= last)
     if tenant_id is not None:
         query = query.where(ledger_series.c.tenant == tenant_id)
     return query.order_by(ledger_series.c.tenant, ledger_entry.c.batch_seq, ledger_entry.c.identity)
@@ -315,15 +362,30 @@ def _recent_reservations(connection: sa.Connection, tenant_id: str) -> list[str]
     return list(connection.scalars(query.order_by(ledger_entry.c.batch_seq.desc()).limit(RECENT_MAX)))
 
 
+def _amounts(
+    snapshot: Snapshot, request: Request, row: Mapping[Any, Any], day: date, places: Sequence[Place]
+) -> Mapping[int, int]:
+    """Amounts by number of meter of an entry or a sum of entries, at the rates of a day where a counter needs them."""
+    amounts = used_amounts(row, row["operation"])
+    if any(map(is_rated, places)):
+        amounts |= rated_amounts(row, rates_of(snapshot, request, day))
+    return amounts
+
+
 def _stretches(snapshot: Snapshot, tenant_id: str, now: datetime, clock: datetime) -> list[date | None]:
     """First days of the stretches that open windows are made of, the latest first; None: from the beginning on.
 
-    A credit never begins anew.
+    A credit never begins anew. Within a stretch all uses of a kind count at the same rates.
     """
     today = clock.astimezone(PARIS).date()
     convention = convention_in_force(snapshot, tenant_id, today)
     starts = {today, today.replace(day=1), convention.starts_on if convention else today}
-    has_credit = any(limit.window == "credit" for limit in limits_of(snapshot, tenant_id, now))
+    limits = limits_of(snapshot, tenant_id, now)
+    has_credit = any(limit.window == "credit" for limit in limits)
+    if any(limit.meter in RATED_METERS for limit in limits):
+        first = date.min if has_credit else min(starts)
+        # An event may be a little ahead of the clock, and so in tomorrow.
+        starts |= {day for day in rate_days(snapshot, tenant_id, today + timedelta(days=2)) if day > first}
     return [*sorted(starts, reverse=True), *([None] if has_credit else [])]
 
 
@@ -333,8 +395,9 @@ def _sums(tenant_id: str, stretches: Sequence[date | None]) -> sa.Select[Any]:
     since = sa.case(*((usage_daily.c.day >= start, sa.cast(start, sa.Date)) for start in days)).label("since")
     who = [usage_daily.c[name] for name in _WHO]
     run = usage_daily.c.requests - sa.func.coalesce(usage_daily.c.requests_refused, 0)
+    billable = run - sa.func.coalesce(usage_daily.c.requests_error, 0)
     query = sa.select(
-        since, *who, sa.func.sum(run).label("requests"),
+        since, *who, sa.func.sum(run).label("requests"), sa.func.sum(billable).label(BILLABLE_REQUESTS),
         *(sa.func.sum(usage_daily.c[name]).label(name) for name in QUANTITIES if name != "requests"),
     ).where(usage_daily.c.tenant == tenant_id)  # fmt: skip
     if None not in stretches:
@@ -344,6 +407,10 @@ def _sums(tenant_id: str, stretches: Sequence[date | None]) -> sa.Select[Any]:
 
 def _request_of(tenant_id: str, row: Mapping[Any, Any]) -> Request:
     return Request(tenant_id, row["project"], row["user"], row["api_key"], row["model"], operation=row["operation"])
+
+
+def _spot(place: Place, moment_ms: int) -> Spot:
+    return place.field, place.is_minute, moment_ms if place.is_minute else place.start_ms, place.end_ms
 
 
 def _mark(batch: int) -> int:

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from metering.rules.counting import counted_value, in_units
 from metering.rules.limits import Limit, Meter
 
 SCRIPT = (files("metering.quotas") / "counters.lua").read_text()
@@ -43,8 +44,7 @@ Seen = tuple[int, int, int]
 """What a caller has seen of an administration's counters: their epoch, how often written, for which limits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A counter that a request meets: its field, the window it is in (ms of the epoch; 0: without end), its limit."""
 
     field: str
@@ -59,28 +59,33 @@ class Place:
         return self.limit.window == "minute"
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """Where a counter stands after a call, in the meter's base unit; `wait_ms`: until there may be room."""
+class Figure(NamedTuple):
+    """Where a counter stands after a call, in the meter's base unit; `wait_ms`: until there may be room.
+
+    remaining: what is left of the limit, never below 0; None where it has no value.
+    """
 
     limit: Limit
     used: int
     held: int
+    remaining: int | None
     flag: Literal["ok", "refused", "forbidden", "over"]
     wait_ms: int
     reset_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a call came to. `epoch` and `operations` tell this state of the counters from others."""
+class Reply(NamedTuple):
+    """What a call came to. `epoch` and `operations` tell this state of the counters from others.
+
+    figures: what follows, as the operation of the script says.
+    """
 
     status: str
     now: datetime
     epoch: int
     operations: int
     granted: int
-    figures: Sequence[int]
+    figures: Sequence[Any]
 
 
 def keys_of(tenant: str) -> tuple[str, str, str]:
@@ -98,7 +103,7 @@ def limits_argument(places: Sequence[Place], meters: Mapping[Meter, int]) -> lis
     return [
         (
             place.field, place.is_minute, place.start_ms, place.end_ms, meters[place.limit.meter],
-            NO_LIMIT if place.limit.value is None else place.limit.value,
+            NO_LIMIT if (value := counted_value(place.limit)) is None else value,
             place.limit.mode == "hard", place.fixed, place.per_output,
         )
         for place in places
@@ -115,17 +120,27 @@ def read_reply(answer: Sequence[Any]) -> Reply:
         raise ClockMoved(now)
     if status == "other_limits":
         raise OtherLimits
-    epoch, operations, granted = answer[2:5]
-    return Reply("ok" if status == "written" else status, now, epoch, operations, granted, answer[5:])
+    epoch, operations, granted, *more = answer[2:]
+    figures = msgspec.msgpack.decode(more[0]) if len(more) == 1 else more
+    return Reply("ok" if status == "written" else status, now, epoch, operations, granted, figures)
 
 
-def figures_of(reply: Reply, places: Sequence[Place]) -> list[Figure]:
-    """Figures of a reply by limit."""
+def figures_of(reply: Reply, places: Sequence[Place], *, is_held: bool = False) -> list[Figure]:
+    """Figures of a reply by limit. is_held: what was granted has been held since, and is in them as well."""
     figures = []
     for place, (used, held, flag, wait_ms) in zip(places, _by_limit(reply.figures), strict=True):
-        reset_at = datetime.fromtimestamp(place.end_ms / 1000, UTC) if place.end_ms else None
-        figures.append(Figure(place.limit, used, held, _FLAGS[flag], wait_ms, reset_at))
+        if is_held:
+            held += place.fixed + place.per_output * reply.granted  # noqa: PLW2901
+        meter, value = place.limit.meter, place.limit.value
+        used, held = in_units(meter, used), in_units(meter, held)  # noqa: PLW2901
+        remaining = None if value is None else max(value - used - held, 0)
+        figures.append(Figure(place.limit, used, held, remaining, _FLAGS[flag], wait_ms, _reset_at(place.end_ms)))
     return figures
+
+
+@lru_cache(maxsize=10_000)
+def _reset_at(end_ms: int) -> datetime | None:
+    return datetime.fromtimestamp(end_ms / 1000, UTC) if end_ms else None
 
 
 def _by_limit(figures: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:

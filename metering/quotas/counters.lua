@@ -5,9 +5,10 @@
 --
 -- A counter is {start, end, used, held} for a period (end 0: it never ends), or {cell, used x 7, held x 7} for a minute:
 -- cells of 10 s, newest first. Seven of them cover any 60 s whole, so that no 60 s ever exceed a limit.
--- A hold is {state, digest, granted, entries, reply}; an entry {field, is_minute, start or cell, end, meter, per_output,
--- amount}. States: o open (its amounts are held), c committed until its event is in the ledger (its amounts are used),
--- s settled, r released, x expired (nothing of it is in the counters; the amounts say what was held).
+-- A hold is {state, digest, granted, entries, reply, about, opened, total}: about says whose request it is, for people;
+-- total is the output held in all, once it was extended. An entry is {field, is_minute, start or cell, end, meter,
+-- per_output, amount}. States: o open (its amounts are held), c committed until its event is in the ledger (its amounts
+-- are used), s settled, r released, x expired (nothing of it is in the counters; the amounts say what was held).
 -- The counters' field `#` is {epoch, operations, mark, limits, pieces, sweep}: which building of the counters this is, how
 -- often it was written, how far the ledger is in it, for which limits it was built (-1: it is being built), of how many
 -- pieces, and where the sweep goes on.
@@ -15,6 +16,7 @@
 local counters, holds, expiries = KEYS[1], KEYS[2], KEYS[3]
 local operation, given = ARGV[1], cmsgpack.unpack(ARGV[2])
 
+local min, max = math.min, math.max
 local CELL_MS, CELLS = 10000, 7
 local PURGED_MAX, SWEPT = 16, 20
 local ROUNDS_MAX = 20            -- purges more, where a limit may be full of holds that are over
@@ -43,7 +45,7 @@ local function preload(fields)
         if loaded[field] == nil then missing[#missing + 1] = field end
     end
     for first = 1, #missing, TOGETHER do
-        local last = math.min(first + TOGETHER - 1, #missing)
+        local last = min(first + TOGETHER - 1, #missing)
         local found = redis.call('HMGET', counters, unpack(missing, first, last))
         for place = first, last do loaded[missing[place]] = unpacked(found[place - first + 1]) or false end
     end
@@ -139,6 +141,9 @@ local function keep(id, hold, ends_at)
     redis.call('ZADD', expiries, ends_at, id)
 end
 
+-- The state of a packed hold, without the rest of it.
+local function state_of(packed) return packed:sub(3, 3) end
+
 local function forget(id)
     new_holds[id] = false
     redis.call('HDEL', holds, id)
@@ -196,7 +201,7 @@ local function sweep()
     end
 end
 
--- Answers: {status, now, epoch, operations, granted, then used, held, flag, wait_ms of each limit}
+-- Answers: {status, now, epoch, operations, granted, figures: packed; used, held, flag, wait_ms of each limit}
 
 local OK, REFUSED, FORBIDDEN, OVER = 0, 1, 2, 3
 
@@ -219,7 +224,10 @@ local function finish(status, granted, figures)
         write_counters()
     end
     local reply = {status, now, meta[1], meta[2], granted}
-    for _, figure in ipairs(figures or {}) do reply[#reply + 1] = math.min(figure, SHOWN_MAX) end
+    if figures then
+        for place, figure in ipairs(figures) do figures[place] = min(figure, SHOWN_MAX) end
+        reply[6] = cmsgpack.pack(figures)  -- one value: a list of sixteen takes the server 4 µs more
+    end
     return reply
 end
 
@@ -230,31 +238,38 @@ local function trouble(known)
     return meta[4] ~= known[3] and 'other_limits' or nil
 end
 
--- A limit is {field, is_minute, start, end, meter, value (-1: none), is_hard, fixed, per_output}.
+-- How much output fits into some room; a quotient may be rounded up to the next whole number.
+local function fitting(room, per_output)
+    if per_output == 1 then return room end
+    local output = math.floor(room / per_output)
+    return output * per_output > room and output - 1 or output
+end
+
+-- A limit is {field, is_minute, start, end, meter, value (-1: none), is_hard, fixed, per_output}: what the request needs
+-- of it whatever its output is, and for each token of that.
 -- Returns what may be granted, nil where it is refused, and the figures.
 local function weigh(limits, wanted, least)
     local granted, refused, figures = wanted, false, {}
-    for _, limit in ipairs(limits) do
+    for place, limit in ipairs(limits) do
         local is_minute, value, fixed, per_output = limit[2], limit[6], limit[8], limit[9]
         local counter = is_minute and minute_of(limit[1]) or period_of(limit[1], limit[3], limit[4])
         local used, held = totals(counter, is_minute)
         local missing = used + held + fixed + per_output * least - value
+        local needs_output = per_output > 0 and wanted > 0
         local flag, wait = OK, 0
         -- Who needs nothing of it isn't stopped by it.
-        if value >= 0 and missing > 0 and (fixed > 0 or per_output > 0) then
+        if value >= 0 and missing > 0 and (fixed > 0 or needs_output) then
             flag = not limit[7] and OVER or value == 0 and FORBIDDEN or REFUSED
             if flag == REFUSED then
                 wait = is_minute and minute_wait(counter, missing) or limit[4] > 0 and limit[4] - now or 0
             end
         end
-        if value >= 0 and limit[7] and per_output > 0 then
-            granted = math.min(granted, value - used - held - fixed)
+        if value >= 0 and limit[7] and needs_output then
+            granted = min(granted, fitting(value - used - held - fixed, per_output))
         end
         refused = refused or flag == REFUSED or flag == FORBIDDEN
-        figures[#figures + 1] = used
-        figures[#figures + 1] = held
-        figures[#figures + 1] = flag
-        figures[#figures + 1] = wait
+        local at = 4 * place
+        figures[at - 3], figures[at - 2], figures[at - 1], figures[at] = used, held, flag, wait
     end
     return not refused and granted or nil, figures
 end
@@ -269,8 +284,8 @@ end
 
 local run = {}
 
--- {known, id, digest, ttl_ms, wanted, least, is_dry, limits}
-function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits)
+-- {known, id, digest, ttl_ms, wanted, least, is_dry, limits, about}
+function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits, about)
     preload(fields_of(limits))
     local wrong = trouble(known)
     if wrong then return {wrong, now} end
@@ -291,19 +306,21 @@ function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits)
     if is_dry then return finish('ok', granted, figures) end
     local entries = {}
     for place, limit in ipairs(limits) do
-        local field, is_minute, amount = limit[1], limit[2], limit[8] + limit[9] * granted
+        local field, is_minute, amount = limit[1], limit[2], min(limit[8] + limit[9] * granted, SHOWN_MAX)
         -- The counter's own newest window, should the clock have gone back.
         local counter = is_minute and minute_of(field) or period_of(field, limit[3], limit[4])
-        local start, ends = counter[1], is_minute and 0 or counter[2]
-        add(field, is_minute, start, ends, 0, amount)
-        entries[place] = {field, is_minute, start, ends, limit[5], limit[9], amount}
+        local newest = is_minute and 2 + CELLS or 4
+        counter[newest] = counter[newest] + amount
+        write(field, counter)
+        entries[place] = {field, is_minute, counter[1], is_minute and 0 or counter[2], limit[5], limit[9], amount}
     end
-    keep(id, {'o', digest, granted, entries, figures}, now + ttl_ms)
+    keep(id, {'o', digest, granted, entries, figures, about, now}, now + ttl_ms)
     return finish('written', granted, figures)
 end
 
--- {known, id, ttl_ms, more, limits}: more output, and a sign of life
-function run.extend(known, id, ttl_ms, more, limits)
+-- {known, id, ttl_ms, total, limits}: a sign of life, and output up to so much in all: who says it twice holds it once.
+-- What is granted is the output held in all.
+function run.extend(known, id, ttl_ms, total, limits)
     preload(fields_of(limits))
     local wrong = trouble(known)
     if wrong then return {wrong, now} end
@@ -311,16 +328,20 @@ function run.extend(known, id, ttl_ms, more, limits)
     local hold = hold_of(id)
     if not hold or hold[1] ~= 'o' then return finish(hold and 'closed' or 'unknown', 0) end
     if is_outside(limits) then return finish('clock', 0) end
-    local granted, figures = weigh(limits, more, more > 0 and 1 or 0)
-    if not granted then return finish('refused', 0, figures) end
+    local so_far = hold[8] or hold[3]
+    local wanted = max(total - so_far, 0)
+    local more, figures = weigh(limits, wanted, min(wanted, 1))
+    if not more then return finish('refused', so_far, figures) end
     for _, entry in ipairs(hold[4]) do
-        if entry[6] > 0 and granted > 0 then
-            add(entry[1], entry[2], entry[3], entry[4], 0, granted)
-            entry[7] = entry[7] + granted
+        if entry[6] > 0 and more > 0 then
+            local amount = min(entry[7] + entry[6] * more, SHOWN_MAX)
+            add(entry[1], entry[2], entry[3], entry[4], 0, amount - entry[7])
+            entry[7] = amount
         end
     end
+    hold[8] = so_far + more
     keep(id, hold, now + ttl_ms)
-    return finish('written', granted, figures)
+    return finish('written', hold[8], figures)
 end
 
 -- {known, id, amounts by meter, limits}: what was really used. The limits are for a hold that is not known.
@@ -345,7 +366,7 @@ function run.commit(known, id, amounts, limits)
     for _, entry in ipairs(hold[4]) do
         local amount = amounts[entry[5]] or entry[7]  -- what isn't known counts as it was held
         add(entry[1], entry[2], entry[3], entry[4], amount, hold[1] == 'o' and -entry[7] or 0)
-        overdrafts[#overdrafts + 1] = math.max(amount - entry[7], 0)
+        overdrafts[#overdrafts + 1] = max(amount - entry[7], 0)
         entry[7] = amount
     end
     hold[1] = 'c'
@@ -364,9 +385,40 @@ function run.release(known, id)
     local hold = hold_of(id)
     if not hold or hold[1] ~= 'o' then return finish(hold and (hold[1] == 'r' and 'ok' or 'closed') or 'unknown', 0) end
     count(hold, -1)
-    hold[1], hold[4] = 'r', {}
-    keep(id, hold, now + KEPT_MS)
+    keep(id, {'r', hold[2], hold[3], {}, hold[5]}, now + KEPT_MS)
     return finish('written', 0)
+end
+
+-- What is asked for every request ends here: defining what follows would take longer than to call it.
+if run[operation] then return run[operation](unpack(given)) end
+
+-- Rank of the first hold after a place in the order of their ends; of those that were there when the place was told,
+-- none is left out.
+local function rank_after(ends_at, id)
+    if tonumber(redis.call('ZSCORE', expiries, id) or -1) == ends_at then
+        return redis.call('ZRANK', expiries, id) + 1
+    end
+    return redis.call('ZCOUNT', expiries, '-inf', '(' .. ends_at)
+end
+
+-- {known, ends_at, id, some}: looks at some holds after a place in the order of their ends. Granted 1: there are more.
+-- What follows is {ends_at, id, hold} of each that is open, and {ends_at, id} of the last one looked at.
+function run.holds(known, ends_at, id, some)
+    preload({})
+    local wrong = trouble(known)
+    if wrong then return {wrong, now} end
+    local first = max(rank_after(ends_at, id), redis.call('ZCOUNT', expiries, '-inf', now))
+    local found = redis.call('ZRANGE', expiries, first, first + some - 1, 'WITHSCORES')
+    local reply = finish('ok', #found == 2 * some and 1 or 0)
+    for place = 1, #found, 2 do
+        local packed = redis.call('HGET', holds, found[place])
+        if packed and state_of(packed) == 'o' then
+            for _, value in ipairs({found[place + 1], found[place], packed}) do reply[#reply + 1] = value end
+        end
+    end
+    reply[#reply + 1] = found[#found] or ''
+    reply[#reply + 1] = found[#found - 1] or ''
+    return reply
 end
 
 -- An entry of the ledger takes the place of its hold. A commit that is still to come must count nothing beside it.
@@ -389,9 +441,10 @@ local function settle_row(reservation, moment, places)
     end
 end
 
--- {from, mark, rows}: entries of the ledger up to a mark, for counters that have all up to `from`. A row is {mark,
--- reservation or '', moment, places}, a place {field, is_minute, start or moment, end, amount}.
-function run.settle(from, mark, rows)
+-- {from, mark, rows, watched}: entries of the ledger up to a mark, for counters that have all up to `from`. A row is
+-- {mark, reservation or '', moment, places}, a place {field, is_minute, start or moment, end, amount}. What follows is
+-- {start, used} of each counter that is watched.
+function run.settle(from, mark, rows, watched)
     preload({})
     if meta and meta[3] < from then
         redis.call('HDEL', counters, '#')  -- an older copy: what lies between would never be counted
@@ -402,9 +455,16 @@ function run.settle(from, mark, rows)
     for _, row in ipairs(rows) do
         if row[1] > meta[3] then settle_row(row[2], row[3], row[4]) end
     end
-    meta[3] = math.max(meta[3], mark)
+    meta[3] = max(meta[3], mark)
     sweep()
-    return finish('written', 0)
+    preload(watched)
+    local figures = {}
+    for _, field in ipairs(watched) do
+        local counter = loaded[field] or {0, 0, 0}
+        figures[#figures + 1] = counter[1]
+        figures[#figures + 1] = counter[3]
+    end
+    return finish('written', 0, figures)
 end
 
 -- {}: which building these counters are: its mark and its limits
@@ -412,6 +472,20 @@ function run.look()
     preload({})
     if not meta then return {'lost', now} end
     return finish('ok', 0, {meta[3], meta[4]})
+end
+
+-- {}: everything at one moment. What follows is {mark, limits}, {field, counter, …}, and the holds that count.
+function run.all()
+    preload({})
+    if not meta then return {'lost', now} end
+    local counting = {}
+    for _, packed in ipairs(redis.call('HVALS', holds)) do
+        local state = state_of(packed)
+        if state == 'o' or state == 'c' then counting[#counting + 1] = packed end
+    end
+    local reply = finish('ok', 0)
+    reply[6], reply[7], reply[8] = {meta[3], meta[4]}, redis.call('HGETALL', counters), counting
+    return reply
 end
 
 -- Whether a piece of a building is the next one, or was sent twice ('done'), or is of a building that another has

@@ -5,9 +5,9 @@ token or key that isn't known, a body that can't be read, a refusal, an error) t
 full: asking twice changes nothing.
 """
 
+import os
 import time
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import msgspec
 import structlog
@@ -16,7 +16,7 @@ from litestar.enums import ScopeType
 
 from metering.errors import JaugeError
 from metering.identity import Role
-from metering.quotas.routes import QuotaAnswer, ReserveRequest, answer_reserve
+from metering.quotas.answers import QuotaAnswer, ReserveRequest, answer_reserve
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
@@ -44,13 +44,13 @@ def with_door(app: Litestar) -> "ASGIApp":
         if answer is None:
             await app(scope, _again(first, receive), send)
             return
-        request_id = uuid4().hex
+        request_id = os.urandom(16).hex()
         body = _answer.encode(answer)
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", request_id.encode()),
-            *((name.lower().encode(), value.encode()) for name, value in answer.headers.items()),
+            *[(name.lower().encode(), value.encode()) for name, value in answer.headers.items()],
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -66,10 +66,9 @@ async def _admitted(app: Litestar, scope: "Scope", message: "ReceiveMessage") ->
         return None
     headers = dict(scope["headers"])
     authorization = headers.get(b"authorization", b"").decode("latin-1")
-    if not app.state.doorkeeper.is_known(authorization) or b"content-encoding" in headers:
+    if not app.state.doorkeeper.knows(authorization, *ROLES) or b"content-encoding" in headers:
         return None
     try:
-        app.state.doorkeeper.admit(authorization, *ROLES)
         answer = await answer_reserve(app.state, _question.decode(message["body"]))
     except (JaugeError, msgspec.DecodeError):
         return None

@@ -5,28 +5,31 @@
 """
 
 from datetime import datetime
+from operator import attrgetter
 
 from metering.quotas.calls import Figure
 from metering.quotas.service import Decision
 
 MINUTE_S = 60
 _TOKENS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
+_remaining = attrgetter("remaining")
 
 
 def headers_of(decision: Decision, now: datetime) -> dict[str, str]:
     """Headers of a decision; nothing of limits that are unlimited."""
     headers: dict[str, str] = {}
-    limited = [figure for figure in decision.figures if figure.limit.value is not None]
+    limited = [figure for figure in decision.figures if figure.remaining is not None]
     requests = [figure for figure in limited if figure.limit.meter == "requests"]
     tokens = [figure for figure in limited if figure.limit.meter in _TOKENS]
     if requests:
-        headers["RateLimit-Policy"] = ", ".join(_policy(figure, now) for figure in requests)
-        headers["RateLimit"] = ", ".join(_standing(figure, now) for figure in requests)
+        policies, standings = zip(*[_policy_and_standing(figure, now) for figure in requests], strict=True)
+        headers["RateLimit-Policy"] = ", ".join(policies)
+        headers["RateLimit"] = ", ".join(standings)
     for name, figures in (("requests", requests), ("tokens", tokens)):
         if figures:
-            tightest = min(figures, key=remaining)
+            tightest = min(figures, key=_remaining)
             headers[f"x-ratelimit-limit-{name}"] = str(tightest.limit.value)
-            headers[f"x-ratelimit-remaining-{name}"] = str(remaining(tightest))
+            headers[f"x-ratelimit-remaining-{name}"] = str(tightest.remaining)
             headers[f"x-ratelimit-reset-{name}"] = f"{reset_s(tightest, now)}s"
     if decision.retry_after_s is not None:
         headers["Retry-After"] = str(decision.retry_after_s)
@@ -35,7 +38,7 @@ def headers_of(decision: Decision, now: datetime) -> dict[str, str]:
 
 def remaining(figure: Figure) -> int:
     """What is left of a limit, in the meter's base unit; never below 0. The limit must have a value."""
-    return max((figure.limit.value or 0) - figure.used - figure.held, 0)
+    return figure.remaining or 0
 
 
 def reset_s(figure: Figure, now: datetime) -> int:
@@ -45,14 +48,8 @@ def reset_s(figure: Figure, now: datetime) -> int:
     return max(int((figure.reset_at - now).total_seconds()), 0)
 
 
-def _name(figure: Figure) -> str:
-    return f'"{figure.limit.scope}-{figure.limit.window}"'
-
-
-def _policy(figure: Figure, now: datetime) -> str:
-    window_s = MINUTE_S if figure.limit.window == "minute" else reset_s(figure, now)
-    return f"{_name(figure)};q={figure.limit.value};w={window_s}"
-
-
-def _standing(figure: Figure, now: datetime) -> str:
-    return f"{_name(figure)};r={remaining(figure)};t={reset_s(figure, now)}"
+def _policy_and_standing(figure: Figure, now: datetime) -> tuple[str, str]:
+    limit, rest_s = figure.limit, reset_s(figure, now)
+    name = f'"{limit.scope}-{limit.window}"'
+    window_s = MINUTE_S if limit.window == "minute" else rest_s
+    return f"{name};q={limit.value};w={window_s}", f"{name};r={figure.remaining};t={rest_s}"

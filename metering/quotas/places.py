@@ -1,22 +1,103 @@
 """Which counters a request meets: its limits, in the windows of an instant. From the catalogue in memory only."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 import xxhash
 
-from metering.catalog.conventions import convention_in_force
+from metering.catalog.conventions import TermsOfUse, convention_in_force, terms_of_use
 from metering.catalog.limits import limits_for_request, limits_of
-from metering.catalog.models import look_up
+from metering.catalog.models import Resolution, check_operation, look_up, resolve
 from metering.catalog.snapshot import Snapshot
 from metering.errors import NotFound
 from metering.quotas.calls import Place
-from metering.rules.counting import OUTPUT_METERS, UNMEASURED, Estimate, field_of, held_amount
-from metering.rules.limits import Limit, Request, Window
+from metering.quotas.rates import rates_digest, rates_of
+from metering.rules.counting import RATED_METERS, UNRATED, Estimate, Rates, field_of, held_amounts, per_output
+from metering.rules.limits import Limit, Meter, Request, Window, is_envelope, limits_for
 from metering.rules.periods import PARIS, day_bounds, month_bounds
 
 NOTHING = Estimate()
+
+
+class Met(NamedTuple):
+    """What a request meets in the catalogue: who answers, under which terms, and its counters, with nothing held.
+
+    is_rated: whether some counter follows from rates. unrated: a rated meter of which nobody knows the rates, and that
+    has a hard limit, other than an envelope.
+    """
+
+    resolution: Resolution
+    terms: TermsOfUse
+    request: Request
+    places: Sequence[Place]
+    rates: Rates
+    is_rated: bool
+    unrated: Meter | None
+
+
+class _Moment(NamedTuple):
+    """What is known of one snapshot in one second; the next begins anew."""
+
+    snapshot: Snapshot | None
+    second: int
+    met: dict[Request, Met]
+
+
+_moment = _Moment(None, 0, {})
+
+
+def met_by(snapshot: Snapshot, asked: Request, now: datetime) -> Met:
+    """What a request meets now; it is looked up once a second, since instants of the catalogue are of whole seconds.
+
+    Raises: NotFound, Gone, Forbidden for its model; Unprocessable for an operation that the model doesn't offer.
+    """
+    global _moment  # noqa: PLW0603 - one name, replaced whole: threads see the one or the other
+    moment, second = _moment, int(now.timestamp())
+    if moment.second != second or moment.snapshot is not snapshot:
+        moment = _moment = _Moment(snapshot, second, {})
+    met = moment.met.get(asked)
+    if met is None:
+        met = moment.met[asked] = _meet(snapshot, asked, now)
+    return met
+
+
+def _meet(snapshot: Snapshot, asked: Request, now: datetime) -> Met:
+    resolution = resolve(snapshot, asked.model or "", tenant=asked.tenant, now=now)
+    check_operation(resolution.model, asked.operation)
+    request = counted_request(snapshot, asked, now)
+    terms, places = terms_of_use(snapshot, asked.tenant, now), places_of(snapshot, request, now)
+    rates = rates_of(snapshot, request, now.astimezone(PARIS).date())
+    return Met(resolution, terms, request, places, rates, any(map(is_rated, places)), _unrated(places, rates))
+
+
+def _unrated(places: Sequence[Place], rates: Rates) -> Meter | None:
+    """A limit can't be held of what nobody knows; an envelope is what a convention funds, and not there to forbid."""
+    return next(
+        (
+            one.limit.meter
+            for one in places
+            if one.limit.meter in RATED_METERS
+            and one.limit.mode == "hard"
+            and one.limit.value is not None
+            and rates.of(one.limit.meter) is None
+            and not is_envelope(one.limit)
+        ),
+        None,
+    )
+
+
+def holding(
+    places: Sequence[Place], estimate: Estimate, operation: str | None, rates: Rates | None = None
+) -> list[Place]:
+    """Counters with what an estimate holds of each. rates: where some counter follows from them."""
+    held = held_amounts(estimate, operation, rates)
+    return [
+        Place(one.field, one.limit, one.start_ms, one.end_ms, held.get(one.limit.meter, 0), one.per_output)
+        for one in places
+    ]
 
 
 def counted_request(snapshot: Snapshot, asked: Request, now: datetime) -> Request:
@@ -43,15 +124,46 @@ def places_of(
     """
     day = (moment or now).astimezone(PARIS).date()
     term = term_of(snapshot, request.tenant, day)
+    limits = limits_for_request(snapshot, request, now)
+    has_rated = any(limit.meter in RATED_METERS for limit in limits)
+    rates = rates_of(snapshot, request, day) if has_rated else UNRATED
+    held = held_amounts(estimate, request.operation, rates if has_rated else None)
     return [
-        _place(limit, request, bounds_ms(limit.window, day, term), estimate)
-        for limit in limits_for_request(snapshot, request, now)
-        if limit.meter not in UNMEASURED
+        Place(
+            field_of(limit, request), limit, *bounds_ms(limit.window, day, term), held.get(limit.meter, 0),
+            per_output(limit.meter, rates),
+        )
+        for limit in limits
+    ]  # fmt: skip
+
+
+def is_rated(place: Place) -> bool:
+    """Whether a counter follows from quantities by rates."""
+    return place.limit.meter in RATED_METERS
+
+
+def fallen_back(snapshot: Snapshot, request: Request, places: Sequence[Place], now: datetime) -> list[Place]:
+    """Counters as free access has them, for those whose envelope is used up: what the convention allows isn't.
+
+    They are the same ones, so that nothing has to be built: what only the convention limits is counted on.
+    """
+    own = [limit for limit in limits_of(snapshot, request.tenant, now) if limit.source != "convention"]
+    free = {(one.scope, one.selector, one.meter, one.window): one for one in limits_for(request, own)}
+    return [
+        one._replace(
+            limit=free.get(
+                (one.limit.scope, one.limit.selector, one.limit.meter, one.limit.window),
+                replace(one.limit, value=one.limit.value if is_envelope(one.limit) else None, mode="soft"),
+            )
+        )
+        if one.limit.source == "convention"
+        else one
+        for one in places
     ]
 
 
 def limits_digest(snapshot: Snapshot, tenant: str, now: datetime) -> int:
-    """Tells one set of counters from another, in 32 bits: what is limited in which term, and what categories hold.
+    """Tells one set of counters from another, in 32 bits: what is limited in which term, and what names mean.
 
     Values don't count: another value needs no other counter.
     """
@@ -65,7 +177,11 @@ def limits_digest(snapshot: Snapshot, tenant: str, now: datetime) -> int:
         return known[1]
     term = term_of(snapshot, tenant, now.astimezone(PARIS).date())
     lines = sorted({f"{one.scope} {one.selector} {one.meter} {one.window}" for one in limits})
+    if any(one.meter in RATED_METERS for one in limits):
+        lines.append(rates_digest(snapshot, tenant))
     lines += [str(term), *(f"{model.id} {model.category}" for model in snapshot.models.values())]
+    lines += [f"{category.id} {category.model}" for category in snapshot.categories.values()]
+    lines += [f"{alias.id} {alias.model or alias.category}" for alias in snapshot.aliases.values()]
     digest = xxhash.xxh32_intdigest("\n".join(lines).encode())
     by_tenant[tenant] = (limits, digest)
     return digest
@@ -93,13 +209,3 @@ def bounds_ms(window: Window, day: date, term: tuple[date, date] | None) -> tupl
     else:
         return 0, 0
     return round(start.timestamp() * 1000), round(end.timestamp() * 1000)
-
-
-def _place(limit: Limit, request: Request, bounds: tuple[int, int], estimate: Estimate) -> Place:
-    return Place(
-        field_of(limit, request),
-        limit,
-        *bounds,
-        held_amount(limit.meter, estimate, request.operation),
-        int(limit.meter in OUTPUT_METERS and estimate.max_output_tokens > 0),
-    )

@@ -4,10 +4,10 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import anyio.to_thread
 import msgspec
@@ -16,15 +16,28 @@ import xxhash
 
 from metering.catalog.conventions import TermsOfUse, terms_of_use
 from metering.catalog.documents import Retirement, Tier
-from metering.catalog.models import Resolution, resolve
+from metering.catalog.models import Resolution
 from metering.catalog.snapshot import CatalogReader, Snapshot
 from metering.errors import Conflict, NotFound, Unavailable
 from metering.quotas.building import CounterBuilder
 from metering.quotas.calls import ClockMoved, Figure, Lost, OtherLimits, Place, Reply, Seen, figures_of, limits_argument
-from metering.quotas.places import NOTHING, counted_request, limits_digest, places_of
-from metering.quotas.store import AsyncCounterStore
-from metering.rules.counting import METER_NUMBER, Estimate, used_amounts
-from metering.rules.limits import Request
+from metering.quotas.estimates import Estimated, estimated_hold, estimated_use
+from metering.quotas.places import (
+    NOTHING,
+    Met,
+    counted_request,
+    fallen_back,
+    holding,
+    limits_digest,
+    met_by,
+    places_of,
+)
+from metering.quotas.rates import rates_of
+from metering.quotas.reservations import OpenReservation, Position, about_of, position_of, read_holds
+from metering.quotas.store import AsyncCounterStore, CounterStore
+from metering.rules.counting import METER_NUMBER, Estimate, committed_amounts
+from metering.rules.limits import Meter, Request, is_envelope
+from metering.rules.periods import PARIS
 
 TTL_S_MAX = 3_600
 """Longest life of a hold without a sign of life."""
@@ -33,10 +46,16 @@ ATTEMPTS = 4
 """Calls that meet lost counters, other limits or another clock are made again, so often at most."""
 
 AWAY_RETRY_S = 5
+CLOSED_RETRY_S = 30
 
 LOCAL_S_MAX = 60
 LOCAL_REQUESTS_MAX = 20
 """While the store is away an administration on the outage policy `local` may make so many requests, for so long."""
+
+LOOKED_AT = 500
+"""Holds that one call of the script looks at: others wait while it runs."""
+LOOKS_MAX = 20
+"""Such calls for one page."""
 
 SHED: Mapping[str, frozenset[str]] = {
     "none": frozenset(),
@@ -52,11 +71,14 @@ SHED_RETRY_S = (10, 30)
 
 log = structlog.get_logger(__name__)
 
-Reason = Literal["within_limits", "limit_reached", "forbidden", "shed", "store_away", "store_away_unlimited"]
+Reason = Literal[
+    "within_limits", "limit_reached", "forbidden", "shed", "store_away", "store_away_unlimited", "envelope_used_up",
+    "unknown_price", "unknown_carbon",
+]  # fmt: skip
+UNRATED_REASONS: Mapping[Meter, Reason] = {"cost_neur": "unknown_price", "carbon_ugco2e": "unknown_carbon"}
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A request that a gateway is about to run; the names are those of the catalogue."""
 
     reservation: str
@@ -66,11 +88,11 @@ class Ask:
     is_batch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Whether it may run. granted_output_tokens: what the gateway sets upstream as the most.
 
     figures: where each limit stands, with what is held for this request. retry_after_s: when there may be room.
+    estimated: what it costs and emits at most, about.
     """
 
     is_allowed: bool
@@ -81,6 +103,7 @@ class Decision:
     retry_after_s: int | None = None
     resolution: Resolution | None = None
     now: datetime | None = None
+    estimated: Estimated | None = None
 
     @property
     def retirement(self) -> Retirement | None:
@@ -93,10 +116,11 @@ class Settled:
     """What came of a hold.
 
     status: ok; late: its time was over; unknown: no such hold, counted all the same; closed: it was released before,
-    and nothing changes.
+    and nothing changes. estimated: what it costs and emits, about.
     """
 
     status: str
+    estimated: Estimated | None = None
 
 
 @dataclass(slots=True)
@@ -137,29 +161,43 @@ class QuotaService:
     async def reserve(self, ask: Ask, *, is_dry: bool = False) -> Decision:
         """Hold what a request may use, or say why it may not run.
 
-        Raises: NotFound, Gone, Forbidden for its model; Conflict if the reservation is another request's.
+        Raises: NotFound, Gone, Forbidden for its model, Unprocessable for an operation that the model doesn't offer;
+        Conflict if the reservation is another request's.
         """
         now, snapshot = self._now(), self._catalog.current()
-        tenant = ask.request.tenant
-        resolution = resolve(snapshot, ask.request.model or "", tenant=tenant, now=now)
-        terms = terms_of_use(snapshot, tenant, now)
-        if _is_shed(snapshot, terms.tier, is_batch=ask.is_batch):
-            wait_s = random.randint(*SHED_RETRY_S)  # noqa: S311 - to spread callers, not to keep a secret
-            return Decision(False, "shed", terms.tier, retry_after_s=wait_s, resolution=resolution)
-        request = counted_request(snapshot, ask.request, now)
+        met = met_by(snapshot, ask.request, now)
+        if _is_shed(snapshot, met.terms.tier, is_batch=ask.is_batch):
+            return _shed(met.terms.tier, met.resolution)
+        decision = await self._reserve(ask, met, now, is_dry=is_dry, is_free=False)
+        if decision.reason != "envelope_used_up" or not _is_throttled(met.terms):
+            return decision
+        tier = met.terms.plan.tier  # what is left is what others have for nothing
+        if _is_shed(snapshot, tier, is_batch=ask.is_batch):
+            return _shed(tier, met.resolution)
+        return (await self._reserve(ask, met, now, is_dry=is_dry, is_free=True))._replace(tier=tier)
+
+    async def _reserve(self, ask: Ask, met: Met, now: datetime, *, is_dry: bool, is_free: bool) -> Decision:
+        """is_free: as free access has it, whatever the convention allows."""
+        tenant, terms, resolution = ask.request.tenant, met.terms, met.resolution
+        known = self._known.setdefault(tenant, _Known())
+        unrated = None if is_free else met.unrated
+
+        def is_closed() -> bool:
+            return terms.outage == "closed" and time.monotonic() < known.doubtful_until
 
         async def call(snapshot: Snapshot, seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
-            places = places_of(snapshot, request, at, ask.estimate)
+            met = met_by(snapshot, ask.request, at)
+            places = holding(met.places, ask.estimate, met.request.operation, met.rates if met.is_rated else None)
+            if is_free:
+                places = fallen_back(snapshot, met.request, places, at)
             reply = await self._store.call(
                 tenant, "reserve", seen, ask.reservation, digest_of(ask), ask.ttl_s * 1000,
-                ask.estimate.max_output_tokens, ask.estimate.least_output_tokens, is_dry,
-                limits_argument(places, METER_NUMBER),
+                ask.estimate.max_output_tokens, ask.estimate.least_output_tokens,
+                is_dry or unrated is not None or is_closed(),
+                limits_argument(places, METER_NUMBER), about_of(met.request),
             )  # fmt: skip
             return reply, places
 
-        known = self._known.setdefault(tenant, _Known())
-        if terms.outage == "closed" and time.monotonic() < known.doubtful_until:
-            return Decision(False, "store_away", terms.tier, retry_after_s=30, resolution=resolution)
         try:
             reply, places = await self._call(tenant, now, call)
         except Unavailable:
@@ -167,19 +205,22 @@ class QuotaService:
         known.away_since = None
         if reply.status == "conflict":
             raise Conflict("reservation_conflict", "The reservation is of another request.", field="reservation")
-        figures = figures_of(reply, places)
-        if reply.status == "ok" and not is_dry:
-            figures = [
-                replace(figure, held=figure.held + place.fixed + place.per_output * reply.granted)
-                for figure, place in zip(figures, places, strict=True)
-            ]
-        return _decision(reply, figures, terms.tier, resolution)
+        if is_closed():  # also for who has found the loss: the figures are there, but nothing is held
+            figures = figures_of(reply, places)
+            return Decision(False, "store_away", terms.tier, 0, figures, CLOSED_RETRY_S, resolution, reply.now)
+        if unrated is not None:
+            figures = figures_of(reply, places)
+            return Decision(False, UNRATED_REASONS[unrated], terms.tier, 0, figures, None, resolution, reply.now)
+        figures = figures_of(reply, places, is_held=reply.status == "ok" and not is_dry)
+        decision = _decision(reply, figures, terms.tier, resolution)
+        return decision._replace(estimated=estimated_hold(met, ask.estimate, decision.granted_output_tokens))
 
     async def commit(self, reservation: str, request: Request, quantities: Mapping[str, int | None]) -> Settled:
         """Count what was really used; the event says it again, and for good. Raises: Unavailable."""
         now, snapshot, tenant = self._now(), self._catalog.current(), request.tenant
         counted = counted_request(snapshot, request, now)
-        amounts = used_amounts({"requests": 1, **quantities}, request.operation)
+        rates = rates_of(snapshot, counted, now.astimezone(PARIS).date())
+        amounts = committed_amounts(quantities, request.operation, rates)
 
         async def call(snapshot: Snapshot, seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
             places = places_of(snapshot, counted, at)
@@ -187,26 +228,38 @@ class QuotaService:
             return await self._store.call(tenant, "commit", seen, reservation, amounts, limits), places
 
         reply, _places = await self._call(tenant, now, call)
-        return Settled(reply.status)
+        return Settled(reply.status, estimated_use(rates, quantities, request.operation))
 
-    async def extend(self, reservation: str, request: Request, ttl_s: int, more_output_tokens: int) -> Decision:
-        """A sign of life of a stream, and more output if there is room for it. Raises: NotFound, Unavailable."""
+    async def extend(self, reservation: str, request: Request, ttl_s: int, output_tokens_total: int | None) -> Decision:
+        """A sign of life of a stream, and more output if there is room for it. Raises: NotFound, Unavailable.
+
+        output_tokens_total: what the stream is to have in all, so that who says it twice holds it once; None: what it
+        has. What is granted is the total as well, also where nothing more is.
+        """
         now, snapshot, tenant = self._now(), self._catalog.current(), request.tenant
         counted = counted_request(snapshot, request, now)
-        estimate = Estimate(prompt_tokens=0, max_output_tokens=more_output_tokens)
+        terms = terms_of_use(snapshot, tenant, now)
 
-        async def call(snapshot: Snapshot, seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
-            places = [place for place in places_of(snapshot, counted, at, estimate) if place.per_output]
+        async def call(
+            snapshot: Snapshot, seen: Seen, at: datetime, *, is_free: bool = False
+        ) -> tuple[Reply, list[Place]]:
+            places = places_of(snapshot, counted, at)
+            if is_free:
+                places = fallen_back(snapshot, counted, places, at)
+            places = [place for place in places if output_tokens_total is not None and place.per_output]
             limits = limits_argument(places, METER_NUMBER)
             return await self._store.call(
-                tenant, "extend", seen, reservation, ttl_s * 1000, more_output_tokens, limits
+                tenant, "extend", seen, reservation, ttl_s * 1000, output_tokens_total or 0, limits
             ), places
 
         reply, places = await self._call(tenant, now, call)
         if reply.status in {"unknown", "closed"}:
             raise NotFound("unknown_reservation", "No such reservation is open.", field="reservation")
-        tier = terms_of_use(snapshot, tenant, now).tier
-        return _decision(reply, figures_of(reply, places), tier, None)
+        decision = _decision(reply, figures_of(reply, places), terms.tier, None)
+        if decision.reason == "envelope_used_up" and _is_throttled(terms):
+            reply, places = await self._call(tenant, now, partial(call, is_free=True))
+            decision = _decision(reply, figures_of(reply, places), terms.plan.tier, None)
+        return decision._replace(granted_output_tokens=reply.granted)
 
     async def release(self, tenant: str, reservation: str) -> Settled:
         """Give back what is held of a request that doesn't run. Raises: NotFound, Unavailable."""
@@ -218,6 +271,36 @@ class QuotaService:
         if reply.status == "unknown":
             raise NotFound("unknown_reservation", "No such reservation is known.", field="reservation")
         return Settled(reply.status)
+
+    async def open_holds(
+        self, tenant: str, after: Position, limit: int, *, user: str | None = None
+    ) -> tuple[list[OpenReservation], Position | None]:
+        """Open holds after a position, the first to expire first; and where the next begin, None at the end.
+
+        user: this one's only. There may be fewer than `limit` before the end: a page looks at a bounded number of
+        holds, and those that ended an hour ago or less are among them. Raises: Unavailable.
+        """
+        found: list[OpenReservation] = []
+        for _ in range(LOOKS_MAX):
+            reply = await self._look_at_holds(tenant, after)
+            holds, after = read_holds(reply)
+            found += [hold for hold in holds if user in {None, hold.user}]
+            if len(found) >= limit:
+                return found[:limit], position_of(found[limit - 1])
+            if not reply.granted:
+                return found, None
+        return found, after
+
+    async def _look_at_holds(self, tenant: str, after: Position) -> Reply:
+        async def call(_snapshot: Snapshot, seen: Seen, _at: datetime) -> tuple[Reply, list[Place]]:
+            return await self._store.call(tenant, "holds", seen, *after, LOOKED_AT), []
+
+        return (await self._call(tenant, self._now(), call))[0]
+
+    @property
+    def counters(self) -> CounterStore:
+        """The store, for threads."""
+        return self._builder.store
 
     async def close(self) -> None:
         """Close the connection to the store."""
@@ -278,11 +361,24 @@ def _is_shed(snapshot: Snapshot, tier: Tier, *, is_batch: bool) -> bool:
     return tier in shed or (is_batch and "batch" in shed)
 
 
+def _is_throttled(terms: TermsOfUse) -> bool:
+    """Whether free access goes on once the envelope is used up."""
+    return terms.convention is not None and terms.convention.overage == "throttle"
+
+
+def _shed(tier: Tier, resolution: Resolution) -> Decision:
+    wait_s = random.randint(*SHED_RETRY_S)  # noqa: S311 - to spread callers, not to keep a secret
+    return Decision(False, "shed", tier, retry_after_s=wait_s, resolution=resolution)
+
+
 def _decision(reply: Reply, figures: Sequence[Figure], tier: Tier, resolution: Resolution | None) -> Decision:
     if reply.status == "ok":
         return Decision(True, "within_limits", tier, reply.granted, figures, None, resolution, reply.now)
-    is_forbidden = any(figure.flag == "forbidden" for figure in figures)
-    waits_ms = [figure.wait_ms for figure in figures if figure.flag == "refused"]
+    refusing = [figure for figure in figures if figure.flag in {"refused", "forbidden"}]
+    if any(is_envelope(figure.limit) for figure in refusing):
+        return Decision(False, "envelope_used_up", tier, 0, figures, None, resolution, reply.now)
+    is_forbidden = any(figure.flag == "forbidden" for figure in refusing)
+    waits_ms = [figure.wait_ms for figure in refusing if figure.flag == "refused"]
     retry_after_s = None if is_forbidden or not all(waits_ms) else -(-max(waits_ms) // 1000)
     reason: Reason = "forbidden" if is_forbidden else "limit_reached"
     return Decision(False, reason, tier, 0, figures, retry_after_s, resolution, reply.now)

@@ -1,6 +1,7 @@
 """The counters on a clock that tests move, and a desk that asks them as the service does."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,22 +24,24 @@ from metering.quotas.calls import (
     read_reply,
 )
 from metering.quotas.places import NOTHING, counted_request, limits_digest, places_of
+from metering.quotas.rates import rates_of
+from metering.quotas.reservations import BEGINNING, OpenReservation, about_of, read_holds
 from metering.quotas.store import CounterStore
-from metering.rules.counting import METER_NUMBER, Estimate, used_amounts
+from metering.rules.counting import METER_NUMBER, Estimate, committed_amounts
 from metering.rules.limits import Request
+from metering.rules.periods import PARIS
 from metering.services import Services
 
-CLOCK_KEY = "test:clock"
 TIME_LINE = "local time = redis.call('TIME')\n"
 assert SCRIPT.count(TIME_LINE) == 1
-CLOCKED = SCRIPT.replace(TIME_LINE, f"local time = redis.call('LRANGE', '{CLOCK_KEY}', 0, 1)\n")
+CLOCKED = SCRIPT.replace(TIME_LINE, "local time = {ARGV[3], ARGV[4]}\n")
 CLOCKED_SHA = hashlib.sha1(CLOCKED.encode()).hexdigest()
 
 LOOK = Estimate(prompt_tokens=0, max_output_tokens=0)
 
 
 class ClockedStore(CounterStore):
-    """The store, whose script reads the time from a key."""
+    """The store, whose script is told the time."""
 
     def __init__(self, client: redis.Redis, now: datetime) -> None:
         super().__init__(client)
@@ -47,19 +50,17 @@ class ClockedStore(CounterStore):
 
     def set(self, now: datetime) -> None:
         self.now = now
-        micros = round(now.timestamp() * 1_000_000)
-        with self.client.pipeline() as pipeline:
-            pipeline.delete(CLOCK_KEY).rpush(CLOCK_KEY, micros // 1_000_000, micros % 1_000_000).execute()
 
     def move(self, **by: float) -> None:
         self.set(self.now + timedelta(**by))
 
     def call(self, tenant: str, operation: str, *given: Any) -> Reply:
-        command = (3, *keys_of(tenant), *arguments(operation, *given))
+        clock = divmod(round(self.now.timestamp() * 1_000_000), 1_000_000)
+        command = (3, *keys_of(tenant), *arguments(operation, *given), *clock)
         try:
-            answer = self._execute("EVALSHA", CLOCKED_SHA, *command)
+            answer = self.client.execute_command("EVALSHA", CLOCKED_SHA, *command)
         except redis.exceptions.NoScriptError:
-            answer = self._execute("EVAL", CLOCKED, *command)
+            answer = self.client.execute_command("EVAL", CLOCKED, *command)
         return read_reply(answer)
 
 
@@ -88,7 +89,7 @@ class Desk:
         return counted_request(snapshot, Request(self.tenant, user=user, model=model, operation="chat"), self.now)
 
     def call(self, operation: str, *given: Any, request: Request | None = None, estimate: Estimate = NOTHING,
-             output_only: bool = False) -> tuple[Reply, list[Place]]:  # fmt: skip
+             output_only: bool = False, last: Sequence[Any] = ()) -> tuple[Reply, list[Place]]:  # fmt: skip
         at = self.now
         for _attempt in range(5):
             snapshot = self.services.catalog.current()
@@ -97,7 +98,7 @@ class Desk:
             places = [place for place in places if place.per_output or not output_only]
             limits = [] if request is None else [limits_argument(places, METER_NUMBER)]
             try:
-                reply = self.store.call(self.tenant, operation, seen, *given, *limits)
+                reply = self.store.call(self.tenant, operation, seen, *given, *limits, *last)
             except (Lost, OtherLimits) as trouble:
                 self.builds.append(isinstance(trouble, Lost))
                 self.builder.build(self.tenant, seen, at, is_reset=isinstance(trouble, Lost))
@@ -116,27 +117,38 @@ class Desk:
                 ttl_s: int = 60, is_dry: bool = False) -> tuple[Reply, list]:  # fmt: skip
         estimate = Estimate(prompt_tokens=prompt, max_output_tokens=output)
         digest = f"{user} {model} {prompt} {output} {ttl_s}"
+        request = self.request(user, model)
         reply, places = self.call(
             "reserve", reservation, digest, ttl_s * 1000, output, estimate.least_output_tokens, is_dry,
-            request=self.request(user, model), estimate=estimate,
+            request=request, estimate=estimate, last=[about_of(request)],
         )  # fmt: skip
         return reply, figures_of(reply, places) if reply.figures else []
 
     def extend(
-        self, reservation: str, more: int, *, user: str = "alice", model: str = "small", ttl_s: int = 60
+        self, reservation: str, total: int, *, user: str = "alice", model: str = "small", ttl_s: int = 60
     ) -> Reply:
-        estimate = Estimate(prompt_tokens=0, max_output_tokens=more)
         return self.call(
-            "extend", reservation, ttl_s * 1000, more, request=self.request(user, model), estimate=estimate,
-            output_only=True,
-        )[0]  # fmt: skip
+            "extend", reservation, ttl_s * 1000, total, request=self.request(user, model), output_only=True
+        )[0]
 
     def commit(self, reservation: str, *, user: str = "alice", model: str = "small", **used: int | None) -> Reply:
-        amounts = used_amounts({"requests": 1, **used}, "chat")
-        return self.call("commit", reservation, amounts, request=self.request(user, model))[0]
+        request = self.request(user, model)
+        rates = rates_of(self.services.catalog.current(), request, self.now.astimezone(PARIS).date())
+        amounts = committed_amounts(used, "chat", rates)
+        return self.call("commit", reservation, amounts, request=request)[0]
 
     def release(self, reservation: str) -> Reply:
         return self.call("release", reservation)[0]
+
+    def open_holds(self, some: int = 2) -> list[OpenReservation]:
+        """All that are open, in looks at some of them."""
+        found, position, has_more = [], BEGINNING, 1
+        while has_more:
+            reply = self.call("holds", *position, some)[0]
+            holds, position = read_holds(reply)
+            found += holds
+            has_more = reply.granted
+        return found
 
     def settle(self, after: int | None = None) -> None:
         """Everything that the ledger has, from the last batch on or an older one."""

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
-import redis.asyncio
 
 from metering.catalog.apply import apply, read_file
 from metering.database import transaction
@@ -19,8 +17,8 @@ CATALOGUE = """
 categories:
 - {id: chat, name: Chat}
 models:
-- {id: small, name: Small, category: chat, publisher: P, licence: MIT}
-- {id: large, name: Large, category: chat, publisher: P, licence: MIT}
+- {id: small, name: Small, category: chat, publisher: P, licence: MIT, operations: [chat]}
+- {id: large, name: Large, category: chat, publisher: P, licence: MIT, operations: [chat]}
 plans:
 - id: free
   name: Free
@@ -39,10 +37,8 @@ class Gate:
 
     def __init__(self, services: Services, url: str, **options: Any) -> None:
         self.loop = asyncio.new_event_loop()
-        self.builder = CounterBuilder(
-            services.engine, services.catalog, CounterStore(redis.Redis.from_url(services.stores.redis_url))
-        )
-        self.store = AsyncCounterStore(redis.asyncio.Redis.from_url(url))
+        self.builder = CounterBuilder(services.engine, services.catalog, CounterStore(services.redis()))
+        self.store = AsyncCounterStore(url)
         self.service = QuotaService(services.catalog, self.store, self.builder, **options)
 
     def run(self, call: Any) -> Any:

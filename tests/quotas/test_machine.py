@@ -6,11 +6,16 @@ that alone.
 
 import itertools
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+import pytest
 import redis
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -18,10 +23,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from metering.database import transaction
 from metering.events.decoding import decode
 from metering.quotas.calls import keys_of
-from metering.rules.periods import PARIS, month_bounds
+from metering.quotas.verifying import verify_counters
+from metering.rules.periods import PARIS, day_bounds, month_bounds
 from metering.services import Services
+from metering.tables import outbox, quota_epoch
+from metering.valkey import connect
 from reports.usage import UsageQuestion, read_usage
-from tests.quotas.clocked import CLOCK_KEY, ClockedStore, Desk
+from tests.quotas.clocked import ClockedStore, Desk
 from tests.quotas.conftest import declare
 
 START = datetime(2026, 9, 29, 20, 30, tzinfo=UTC)
@@ -37,13 +45,36 @@ LIMITS = [
     ("tenant", "*", "requests", "day", 5, "soft"),
     ("user", "*", "output_tokens", "credit", 700, "hard"),
     ("tenant", "*", "concurrent_requests", "now", 3, "hard"),
+    ("tenant", "*", "cost_neur", "month", 2_000, "hard"),
 ]
+PRICES = {"small": (1, 2), "large": (3, 5)}
+"""nEUR of a token of input and of output, until they are doubled from the next day of the books on."""
+DEARER_FROM = datetime(2026, 9, 29, 22, tzinfo=UTC)
 EXTRA = ("user", "*", "input_tokens", "day", 150, "hard")
 _tenants = itertools.count(1)
 _events = itertools.count(1)
 
+NAMES = ("scope", "subject", "selector", "meter", "window", "window_start", "value")
 Key = tuple[str, ...]
 """Scope, subject, selector, meter, window: what tells a counter from others."""
+
+
+def prices_of(model: str, at: datetime, is_dearer: bool) -> tuple[int, int]:
+    """nEUR of a token of input and of output."""
+    factor = 2 if is_dearer and at.astimezone(PARIS).date() >= DEARER_FROM.astimezone(PARIS).date() else 1
+    of_input, of_output = PRICES[model]
+    return factor * of_input, factor * of_output
+
+
+def price_versions(tenant: str, valid_from: datetime, factor: int) -> str:
+    lines = [
+        f'- {{book: book-{tenant}, selector: "model:{model}", meter: {meter}, '
+        f'price: "{Decimal(factor * nano).scaleb(-9):f}", '
+        f"valid_from: {valid_from.isoformat()}}}"
+        for model, prices in PRICES.items()
+        for meter, nano in zip(("input_tokens", "output_tokens"), prices, strict=True)
+    ]
+    return "prices:\n" + "\n".join(lines) + "\n"
 
 
 def catalogue(tenant: str, limits: list[tuple[Any, ...]]) -> str:
@@ -65,6 +96,9 @@ plans:
 {rows}
 tenants:
 - {{id: {tenant}, name: T, plan: plan-{tenant}}}
+price_books: [{{id: book-{tenant}, name: B, currency: EUR, vat: exempt, vat_reason: VATEX-EU-132}}]
+platform: {{default_plan: plan-{tenant}, price_book: book-{tenant}}}
+{price_versions(tenant, datetime(2026, 1, 1, tzinfo=UTC), 1)}
 """
 
 
@@ -75,8 +109,11 @@ class Hold:
     granted: int
     figures: dict[Key, tuple[int, int]]
     amounts: dict[Key, list[Any]]
-    """Key to window, amount, and whether output adds to it."""
+    """Key to window, amount, and what a token of output adds to it."""
     ends_at: datetime
+    total: int = 0
+    """Output that is held in all."""
+    opened_at: datetime | None = None
 
 
 @dataclass
@@ -87,6 +124,7 @@ class Entry:
     amounts: dict[str, int]
     reservation: str | None = None
     cells: dict[Key, int] = field(default_factory=dict)
+    tokens: tuple[int, int] = (0, 0)
 
 
 def cell(at: datetime) -> int:
@@ -98,6 +136,12 @@ def window_of(window: str, at: datetime) -> Any:
     return {"minute": cell(at), "day": local.date(), "month": (local.year, local.month)}.get(window)
 
 
+def window_start(window: str, value: Any) -> str:
+    """Start of a day or month in Paris, as an event tells it."""
+    start = day_bounds(value)[0] if window == "day" else month_bounds(*value)[0]
+    return start.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 class Model:
     def __init__(self) -> None:
         self.limits = list(LIMITS)
@@ -105,6 +149,9 @@ class Model:
         self.entries: list[Entry] = []
         self.counted = 0
         """Entries, from the first on, that the counters have."""
+        self.is_dearer = False
+        self.told: dict[tuple[Any, ...], set[int]] = {}
+        """Key, window and value to the thresholds that were told."""
 
     def places(self, user: str, model: str) -> dict[Key, tuple[int, str]]:
         """Counters that a request meets, with value and mode."""
@@ -114,7 +161,7 @@ class Model:
             found[scope, user if scope == "user" else "", selected, meter, window] = (value, mode)
         return found
 
-    def totals(self, key: Key, now: datetime) -> tuple[int, int]:
+    def totals(self, key: Key, now: datetime, *, of_the_ledger: bool = False) -> tuple[int, int]:
         scope, subject, selector, meter, window = key
         used = held = 0
         for entry in self.entries[: self.counted]:
@@ -123,7 +170,7 @@ class Model:
             there = entry.cells.get(key, cell(entry.at)) if window == "minute" else window_of(window, entry.at)
             if self.is_open(window, there, now):
                 used += entry.amounts.get(meter, 0)
-        for hold in self.holds.values():
+        for hold in () if of_the_ledger else self.holds.values():
             if key in hold.amounts and self.is_open(window, hold.amounts[key][0], now):
                 used += hold.amounts[key][1] if hold.state == "c" else 0
                 held += hold.amounts[key][1] if hold.state == "o" else 0
@@ -143,34 +190,68 @@ class Model:
             else:
                 del self.holds[id_]
 
+    def output_adds(self, meter: str, model: str, now: datetime) -> int:
+        """What a token of output adds to a meter."""
+        price = prices_of(model, now, self.is_dearer)[1]
+        return {"total_tokens": 1, "output_tokens": 1, "cost_neur": price}.get(meter, 0)
+
+    def cost(self, model: str, at: datetime, tokens: tuple[int, int]) -> int:
+        return sum(price * count for price, count in zip(prices_of(model, at, self.is_dearer), tokens, strict=True))
+
     def weigh(self, places: dict[Key, tuple[int, str]], fixed: dict[str, int], wanted: int, least: int,
-              now: datetime) -> tuple[int | None, dict[Key, tuple[int, int]]]:  # fmt: skip
+              now: datetime, model: str) -> tuple[int | None, dict[Key, tuple[int, int]]]:  # fmt: skip
         granted: int | None = wanted
         figures = {}
         for key, (value, mode) in places.items():
             meter = key[3]
             used, held = figures[key] = self.totals(key, now)
-            own, per_output = fixed.get(meter, 0), meter in {"total_tokens", "output_tokens"} and wanted > 0
+            own, per_output = fixed.get(meter, 0), self.output_adds(meter, model, now) if wanted else 0
             room = value - used - held - own
             if mode == "hard" and (own or per_output):
-                if room < (least if per_output else 0):
+                if room < least * per_output:
                     granted = None
                 elif per_output and granted is not None:
-                    granted = min(granted, room)
+                    granted = min(granted, room // per_output)
         return granted, figures
 
     def amounts(self, places: dict[Key, tuple[int, str]], by_meter: dict[str, int], now: datetime,
-                output: bool) -> dict[Key, list[Any]]:  # fmt: skip
+                model: str) -> dict[Key, list[Any]]:  # fmt: skip
         return {
             key: [
                 window_of(key[4], now),
                 by_meter.get(key[3], 0),
-                output and key[3] in {"total_tokens", "output_tokens"},
+                self.output_adds(key[3], model, now),
             ]
             for key in places
         }
 
-    def settle(self, now: datetime) -> None:
+    def tell(self, keys: Iterable[Key], now: datetime, *, of_the_ledger: bool = False) -> None:
+        """What is told when it is seen how much of some limits is used."""
+        for key in keys:
+            _scope, subject, _selector, _meter, window = key
+            value, _mode = self.places(subject, key[2].removeprefix("model:"))[key]
+            used = self.totals(key, now, of_the_ledger=of_the_ledger)[0]
+            reached = [part for part in (50, 80, 100) if used >= value * part / 100]
+            told = self.told.setdefault((key, window_of(window, now), value), set())
+            if reached and max(reached) > max(told, default=0):
+                told.add(max(reached))
+
+    def touched(self, entries: list[Entry], now: datetime) -> set[Key]:
+        """Counters of windows that are open to which entries add."""
+        return {
+            key
+            for entry in entries
+            for key in self.places(entry.user, entry.model)
+            if key[4] in {"day", "month", "credit"} and window_of(key[4], entry.at) == window_of(key[4], now)
+            if entry.amounts.get(key[3])
+        }
+
+    def settle(self, now: datetime, *, is_repeated: bool = False) -> None:
+        touched = self.touched(self.entries[0 if is_repeated else self.counted :], now)
+        self.count(now)
+        self.tell(touched, now)
+
+    def count(self, now: datetime) -> None:
         for entry in self.entries[self.counted :]:
             self.counted += 1
             if entry.reservation is None:
@@ -190,9 +271,10 @@ class Model:
                 if entry.reservation is not None:
                     self.holds[entry.reservation] = Hold("s", None, 0, {}, {}, now + HOUR)
         else:
-            self.settle(now)
+            self.count(now)
         for entry in self.entries:
             entry.cells = {}
+        self.tell(self.touched(self.entries, now), now, of_the_ledger=True)
 
 
 class Machine(RuleBasedStateMachine):
@@ -208,6 +290,8 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         declare(self.services, catalogue(self.tenant, self.model.limits))
+        with transaction(self.services.engine) as connection:
+            connection.execute(quota_epoch.delete())  # those of the machines before are in another time
         self.store = ClockedStore(self.client, START)
         self.desk = Desk(self.services, self.store, self.tenant)
         self.desk.settle()
@@ -231,36 +315,49 @@ class Machine(RuleBasedStateMachine):
                 if set(known.figures) == set(told):
                     assert told == known.figures
             return
-        fixed = {"requests": 1, "concurrent_requests": 1, "input_tokens": prompt, "total_tokens": prompt}
+        cost = self.model.cost(model, now, (prompt, 0))
+        fixed = {"requests": 1, "concurrent_requests": 1, "input_tokens": prompt, "total_tokens": prompt,
+                 "cost_neur": cost}  # fmt: skip
         places = self.model.places(user, model)
-        granted, expected = self.model.weigh(places, fixed, output, min(1, output), now)
+        granted, expected = self.model.weigh(places, fixed, output, min(1, output), now, model)
         assert told == expected
         assert (reply.status, reply.granted) == (("refused", 0) if granted is None else ("ok", granted))
         if granted is not None:
-            by_meter = {**fixed, "total_tokens": prompt + granted, "output_tokens": granted}
-            amounts = self.model.amounts(places, by_meter, now, output > 0)
-            self.model.holds[id_] = Hold("o", content, granted, told, amounts, now + timedelta(seconds=ttl_s))
+            cost = self.model.cost(model, now, (prompt, granted))
+            by_meter = {**fixed, "total_tokens": prompt + granted, "output_tokens": granted, "cost_neur": cost}
+            amounts = self.model.amounts(places, by_meter, now, model)
+            ends_at = now + timedelta(seconds=ttl_s)
+            self.model.holds[id_] = Hold("o", content, granted, told, amounts, ends_at, granted, now)
 
-    @rule(id_=st.sampled_from(IDS), more=st.sampled_from([0, 1, 40, 3_000]))
-    def extend(self, id_: str, more: int) -> None:
+    @rule(id_=st.sampled_from(IDS), total=st.sampled_from([0, 1, 40, 70, 3_000]), times=st.sampled_from([1, 2]))
+    def extend(self, id_: str, total: int, times: int) -> None:
+        before = self.model.holds[id_].total if id_ in self.model.holds else 0
+        for _ in range(times):
+            self.extend_once(id_, total)
+        if id_ in self.model.holds:
+            assert self.model.holds[id_].total <= max(before, total)
+
+    def extend_once(self, id_: str, total: int) -> None:
         now = self.store.now
         self.model.pass_time(now)
         hold = self.model.holds.get(id_)
         user, model = hold.content[:2] if hold and hold.content else ("alice", "small")
-        reply = self.desk.extend(id_, more, user=user, model=model, ttl_s=40)
+        reply = self.desk.extend(id_, total, user=user, model=model, ttl_s=40)
         if hold is None or hold.state != "o":
             assert reply.status == ("unknown" if hold is None else "closed")
             return
         places = {
-            key: one for key, one in self.model.places(user, model).items() if "put" in key[3] or "total" in key[3]
+            key: one
+            for key, one in self.model.places(user, model).items()
+            if self.model.output_adds(key[3], model, now)
         }
-        places = {key: one for key, one in places.items() if key[3] != "input_tokens" and more > 0}
-        granted, _figures = self.model.weigh(places, {}, more, min(1, more), now)
-        assert (reply.status, reply.granted) == (("refused", 0) if granted is None else ("ok", granted))
+        more = max(total - hold.total, 0)
+        granted, _figures = self.model.weigh(places, {}, more, min(1, more), now, model)
         if granted is not None:
-            hold.ends_at = now + timedelta(seconds=40)
+            hold.ends_at, hold.total = now + timedelta(seconds=40), hold.total + granted
             for amount in hold.amounts.values():
-                amount[1] += granted if amount[2] else 0
+                amount[1] += granted * amount[2]
+        assert (reply.status, reply.granted) == ("refused" if granted is None else "ok", hold.total)
 
     @rule(
         id_=st.sampled_from(IDS),
@@ -278,10 +375,13 @@ class Machine(RuleBasedStateMachine):
         if hold is not None and hold.state not in "ox":
             return
         if hold is None:
-            amounts = self.model.amounts(self.model.places(user, model), {}, now, output=False)
+            amounts = self.model.amounts(self.model.places(user, model), {}, now, model)
             hold = self.model.holds[id_] = Hold("x", None, 0, {}, amounts, now)
         known = [one for one in (tokens_in, tokens_out) if one is not None]
-        by_meter = {"requests": 1, "concurrent_requests": 0, "input_tokens": tokens_in, "output_tokens": tokens_out,
+        is_counted = tokens_in is not None and tokens_out is not None
+        cost = self.model.cost(model, now, (tokens_in or 0, tokens_out or 0)) if is_counted else None
+        by_meter = {"cost_neur": cost, "requests": 1, "concurrent_requests": 0, "input_tokens": tokens_in,
+                    "output_tokens": tokens_out,
                     "total_tokens": sum(known) if known else None}  # fmt: skip
         for key, amount in hold.amounts.items():
             if by_meter[key[3]] is not None:
@@ -317,7 +417,8 @@ class Machine(RuleBasedStateMachine):
         }  # fmt: skip
         amounts = {"requests": int(status != "refused"), "input_tokens": tokens_in or 0,
                    "output_tokens": tokens_out or 0, "total_tokens": (tokens_in or 0) + (tokens_out or 0)}  # fmt: skip
-        entry = Entry(at, user, model, amounts, id_)
+        entry = Entry(at, user, model, amounts, id_, tokens=(tokens_in or 0, tokens_out or 0))
+        amounts["cost_neur"] = self.model.cost(model, at, entry.tokens)
         self.offer(event)
         self.recorded.append((event, entry))
         self.model.entries.append(entry)
@@ -341,6 +442,7 @@ class Machine(RuleBasedStateMachine):
         if tokens is None:
             self.services.corrections.void(self.tenant, event["id"], reason="wrong", author="a")
             delta = {meter: -amount for meter, amount in entry.amounts.items()}
+            tokens_changed = (-entry.tokens[0], -entry.tokens[1])
         elif entry.amounts["input_tokens"] == tokens and "input_tokens" in event["data"]:
             return
         else:
@@ -348,21 +450,22 @@ class Machine(RuleBasedStateMachine):
                 self.tenant, event["id"], {"input_tokens": tokens}, reason="wrong", author="a"
             )
             change = tokens - entry.amounts["input_tokens"]
-            delta = {"input_tokens": change, "total_tokens": change}
-        self.model.entries.append(Entry(entry.at, entry.user, entry.model, delta))
+            tokens_changed = (change, 0)
+            delta = {"input_tokens": change, "total_tokens": change,
+                     "cost_neur": self.model.cost(entry.model, entry.at, tokens_changed)}  # fmt: skip
+        self.model.entries.append(Entry(entry.at, entry.user, entry.model, delta, tokens=tokens_changed))
 
     @rule(is_repeated=st.booleans())
     def settle(self, is_repeated: bool) -> None:
         self.model.pass_time(self.store.now)
         self.desk.settle(self.first_batch if is_repeated else None)
-        self.model.settle(self.store.now)
+        self.model.settle(self.store.now, is_repeated=is_repeated)
 
     # What goes wrong, or changes
 
     @rule()
     def lose_everything(self) -> None:
         self.client.flushall()
-        self.store.set(self.store.now)
         self.model.rebuild(self.store.now, is_reset=True)
 
     @rule()
@@ -376,7 +479,6 @@ class Machine(RuleBasedStateMachine):
             return
         keys, contents, _seen = self.copy
         self.client.flushall()
-        self.store.set(self.store.now)
         for key, content in zip(keys, contents, strict=True):
             if content is not None:
                 self.client.restore(key, 0, content)
@@ -400,6 +502,18 @@ class Machine(RuleBasedStateMachine):
         declare(self.services, catalogue(self.tenant, self.model.limits))
         self.model.rebuild(self.store.now, is_reset=False)
 
+    @rule()
+    def change_a_price(self) -> None:
+        """What was used at the old price, on days that the new one is for, counts at the new one."""
+        if self.model.is_dearer:
+            return
+        self.model.pass_time(self.store.now)
+        declare(self.services, price_versions(self.tenant, DEARER_FROM, 2))
+        self.model.is_dearer = True
+        for entry in self.model.entries:
+            entry.amounts["cost_neur"] = self.model.cost(entry.model, entry.at, entry.tokens)
+        self.model.rebuild(self.store.now, is_reset=False)
+
     @rule(seconds=st.sampled_from([0.001, 1, 9.5, 10, 30, 61, 3_600, 5_400, 40_000, 90_000]))
     def pass_time(self, seconds: float) -> None:
         self.store.move(seconds=seconds)
@@ -420,11 +534,47 @@ class Machine(RuleBasedStateMachine):
                 assert (one.used, one.held) == self.model.totals(self.key(one.limit, user), now), one
                 assert one.held >= 0
 
+    @invariant()
+    def every_open_hold_is_listed_once(self) -> None:
+        now = self.store.now
+        self.model.pass_time(now)
+        expected = {id_: hold for id_, hold in self.model.holds.items() if hold.state == "o"}
+        listed = self.desk.open_holds()
+        assert [hold.expires_at for hold in listed] == sorted(hold.ends_at for hold in expected.values())
+        assert len(listed) == len(expected)
+        for one in listed:
+            hold = expected[one.reservation]
+            assert (one.user, one.model) == (hold.content or ())[:2]
+            assert (one.granted_output_tokens, one.opened_at) == (hold.total, hold.opened_at)
+            held = {(it.scope, it.subject or "", it.selector, it.meter, it.window): it.held for it in one.held}
+            assert held == {key: amount for key, (_window, amount, _output) in hold.amounts.items()}
+
+    @invariant()
+    def every_threshold_is_told_once(self) -> None:
+        query = sa.select(outbox.c.payload).where(outbox.c.tenant == self.tenant, outbox.c.channel == "webhook")
+        with self.services.engine.connect() as connection:
+            told = [
+                (*(it["subject"] or "" if name == "subject" else it[name] for name in NAMES), it["threshold"])
+                for it in connection.scalars(query)
+            ]
+        expected = [
+            (*key, window and window_start(key[4], window), value, threshold)
+            for (key, window, value), thresholds in self.model.told.items()
+            for threshold in thresholds
+        ]
+        assert Counter(told) == Counter(expected)
+
+    @rule()
+    def compare_with_the_ledger(self) -> None:
+        check = verify_counters(self.desk.builder, lambda *found: pytest.fail(str(found)))
+        assert (check.tenants, check.unready) == (1, 0)
+
     def teardown(self) -> None:
         """In the end the counters are the ledger's sums."""
         if not hasattr(self, "desk"):
             return
         self.settle(False)
+        self.compare_with_the_ledger()
         self.store.move(seconds=90)
         for _ in range(3):
             self.desk.standing()
@@ -449,15 +599,19 @@ class Machine(RuleBasedStateMachine):
             assert stands["tenant concurrent_requests/now"] == (0, 0)
 
 
-def test_counters_are_what_was_held_committed_and_recorded(services: Services) -> None:
-    with redis.Redis.from_url(services.stores.redis_url) as client:
-        client.delete(CLOCK_KEY)
+def run_machine(services: Services, *, examples: int) -> None:
+    """Whatever Hypothesis thinks of, on the services' stores."""
+    with connect(services.stores.redis_url) as client:
         run_state_machine_as_test(
             lambda: Machine(services, client),
             settings=settings(
-                max_examples=12,
+                max_examples=examples,
                 stateful_step_count=30,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )
+
+
+def test_counters_are_what_was_held_committed_and_recorded(services: Services) -> None:
+    run_machine(services, examples=12)

@@ -3,12 +3,12 @@
 import random
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
-import redis
 import sqlalchemy as sa
 
 from metering.quotas.store import CounterStore
 from metering.services import Services, open_services
 from metering.settings import Settings
+from metering.valkey import connect
 from tests.quotas.clocked import Desk
 from tests.quotas.conftest import declare
 
@@ -18,7 +18,7 @@ CATALOGUE = f"""
 categories:
 - {{id: chat, name: Chat}}
 models:
-- {{id: small, name: Small, category: chat, publisher: P, licence: MIT}}
+- {{id: small, name: Small, category: chat, publisher: P, licence: MIT, operations: [chat]}}
 plans:
 - id: free
   name: Free
@@ -35,7 +35,7 @@ def run_client(services: Services, number: int) -> tuple[int, int, int, int]:
     """Ask, and commit, release or keep; returns requests, tokens used, tokens held and the highest sum ever seen."""
     draw = random.Random(number)
     requests = used = held = highest = 0
-    with redis.Redis.from_url(services.stores.redis_url) as client:
+    with connect(services.stores.redis_url) as client:
         desk = Desk(services, CounterStore(client))
         for turn in range(REQUESTS):
             reservation, tokens = f"{number}-{turn}", draw.randint(1, 175)
@@ -76,7 +76,7 @@ def test_parallel_clients_never_have_more_than_the_limit(services: Services) -> 
         runs = [pool.submit(run_process, stores.database_url, stores.redis_url, first) for first in firsts]
         results = [one for run in runs for one in run.result(60)]
     requests, used, held = (sum(column) for column in list(zip(*results, strict=True))[:3])
-    with redis.Redis.from_url(stores.redis_url) as client:
+    with connect(stores.redis_url) as client:
         stands = Desk(services, CounterStore(client)).standing()
     assert LIMIT - 175 < max(highest for *_rest, highest in results) <= LIMIT
     assert used + held <= LIMIT

@@ -189,11 +189,11 @@ def test_counters_of_windows_that_are_over_are_swept(desk: Desk) -> None:
     assert field_count >= 40
     desk.store.move(days=3)
     for mark in range(60):
-        desk.store.call("dinum", "settle", 0, mark, [])
+        desk.store.call("dinum", "settle", 0, mark, [], [])
     assert desk.store.client.hlen("jauge:{dinum}:counters") == 1  # what is said of all
     desk.store.move(days=1)
     for mark in range(5):
-        desk.store.call("dinum", "settle", 0, mark, [])
+        desk.store.call("dinum", "settle", 0, mark, [], [])
     assert not desk.store.client.exists("jauge:{dinum}:holds", "jauge:{dinum}:expiries")
     assert desk.standing()[CREDIT] == (0, 0)
 
@@ -217,7 +217,7 @@ def test_what_was_swept_is_not_made_anew_by_a_hold_that_lived_longer(desk: Desk)
     desk.reserve("long", 10, ttl_s=5 * 86_400)
     desk.store.move(days=3)
     for mark in range(5):
-        desk.store.call("dinum", "settle", 0, mark, [])
+        desk.store.call("dinum", "settle", 0, mark, [], [])
     assert not desk.store.client.hexists("jauge:{dinum}:counters", "t|||3|da")
     assert desk.standing()[MONTH] == (0, 10)
     desk.release("long")
