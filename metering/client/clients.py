@@ -1,4 +1,4 @@
-"""The two clients: one for code that awaits, one for code that doesn't."""
+"""The clients: one for code that awaits, whoever carries its calls, and one for code that doesn't."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,9 +10,11 @@ from typing import Any, Literal, Required, Self, TypedDict, Unpack
 import httpx
 
 from metering.client.holds import Asked, Desk, HoldState, Outcome, Usage
-from metering.client.protocol import Answer, Call, Flow, T, begun, post, post_async, run, run_async
+from metering.client.http import AsyncHttpCarrier, HttpCarrier
+from metering.client.protocol import AsyncCarrier, Carrier, Flow, T, begun, run, run_async
 from metering.client.sending import Sender
 from metering.client.spool import EVENT_BYTES_MAX, Spool
+from metering.client.wire import WireCarrier, is_proxied
 from metering.events.envelope import is_source
 from metering.events.providers import Provider
 
@@ -44,17 +46,16 @@ class Options(TypedDict, total=False):
 
 
 class _Client:
-    """What both clients have: a spool, and who sends it. A process that forks opens its client after that."""
+    """What all clients have: a spool, and who sends it. A process that forks opens its client after that."""
 
-    def __init__(self, url: str, token: str, **options: Unpack[Options]) -> None:
+    def __init__(self, events: Carrier, **options: Unpack[Options]) -> None:
         bytes_max = options.get("spool_bytes_max", SPOOL_BYTES_MAX)
         if bytes_max < EVENT_BYTES_MAX:
             raise ValueError(f"spool_bytes_max is at least {EVENT_BYTES_MAX}, the room of one event")
         if not is_source(options["source"]):
             raise ValueError("source isn't a name")
-        self._address: dict[str, Any] = {"base_url": url, "headers": {"Authorization": f"Bearer {token}"}}
         spool = Spool(options["spool"], bytes_max=bytes_max)
-        self._sender = Sender(spool, httpx.Client(**self._address))
+        self._sender = Sender(spool, events)
         self._desk = Desk(
             source=options["source"],
             spool=spool,
@@ -69,8 +70,8 @@ class Jauge(_Client):
     """The client for code that doesn't await; threads may share it."""
 
     def __init__(self, url: str, token: str, **options: Unpack[Options]) -> None:
-        super().__init__(url, token, **options)
-        self._http = httpx.Client(**self._address)
+        super().__init__(HttpCarrier(httpx.Client(**_address(url, token))), **options)
+        self._carrier = HttpCarrier(httpx.Client(**_address(url, token)))
 
     def hold(self, **asked: Unpack[Asked]) -> "Hold":
         """A request about to run: `with client.hold(…) as hold:`."""
@@ -79,7 +80,7 @@ class Jauge(_Client):
     def close(self) -> None:
         """Send what is spooled, for a few seconds; the rest is sent by the next process on this folder."""
         self._sender.close(CLOSE_S)
-        self._http.close()
+        self._carrier.close()
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +90,7 @@ class Jauge(_Client):
 
     def run(self, flow: Flow[T]) -> T:
         """Carry out a flow of calls."""
-        return run(flow, lambda call: post(self._http, call))
+        return run(flow, self._carrier.post)
 
 
 class Hold(HoldState):
@@ -107,6 +108,10 @@ class Hold(HoldState):
         """Tell what was used, in all. Raises: ValueError; SpoolFull if the disk is full."""
         self._client.run(self._telling(usage, provider, outcome))
 
+    def give_back(self, **outcome: Unpack[Outcome]) -> None:
+        """Tell that nothing was used: what is held is free again, and the event says how it ended (error)."""
+        self._client.run(self._giving_back(outcome))
+
     def add(self, **counted: int) -> None:
         """Count what was streamed since the last time; also the sign of life of a stream that lasts."""
         super().add(**counted)
@@ -121,12 +126,12 @@ class Hold(HoldState):
         self._client.run(self._leaving(error))
 
 
-class AsyncJauge(_Client):
-    """The client for code that awaits; for one event loop."""
+class AsyncGateway(_Client):
+    """A client for code that awaits; for one event loop."""
 
-    def __init__(self, url: str, token: str, **options: Unpack[Options]) -> None:
-        super().__init__(url, token, **options)
-        self._http = httpx.AsyncClient(**self._address)
+    def __init__(self, carrier: AsyncCarrier, events: Carrier, **options: Unpack[Options]) -> None:
+        super().__init__(events, **options)
+        self._carrier = carrier
         self._last_words: set[asyncio.Task[None]] = set()
 
     def hold(self, **asked: Unpack[Asked]) -> "AsyncHold":
@@ -138,7 +143,7 @@ class AsyncJauge(_Client):
         if self._last_words:
             await asyncio.wait(self._last_words, timeout=CANCEL_S)
         await asyncio.to_thread(self._sender.close, CLOSE_S)
-        await self._http.aclose()
+        await self._carrier.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,7 +153,7 @@ class AsyncJauge(_Client):
 
     async def run(self, flow: Flow[T]) -> T:
         """Carry out a flow of calls."""
-        return await run_async(flow, self._post)
+        return await run_async(flow, self._carrier.post)
 
     async def run_to_its_end(self, flow: Flow[None]) -> None:
         """Carry out a flow that no cancellation stops, for a moment at most."""
@@ -161,17 +166,25 @@ class AsyncJauge(_Client):
         with suppress(TimeoutError):  # the event says it
             await asyncio.wait_for(words, CANCEL_S)
 
-    async def _post(self, call: Call) -> Answer:
-        return await post_async(self._http, call)
+
+class AsyncJauge(AsyncGateway):
+    """The client for code that awaits, over HTTP."""
+
+    def __init__(self, url: str, token: str, **options: Unpack[Options]) -> None:
+        carrier: AsyncCarrier = WireCarrier(url, token)
+        if is_proxied(url):
+            carrier = AsyncHttpCarrier(httpx.AsyncClient(**_address(url, token)))
+        super().__init__(carrier, HttpCarrier(httpx.Client(**_address(url, token))), **options)
 
 
 class AsyncHold(HoldState):
-    """A request that may run, until the end of its block. A task keeps its hold alive."""
+    """A request that may run, until the end of its block. Its hold is kept alive, however long that lasts."""
 
-    def __init__(self, client: AsyncJauge, desk: Desk, asked: Asked) -> None:
+    def __init__(self, client: AsyncGateway, desk: Desk, asked: Asked) -> None:
         super().__init__(desk, asked)
         self._client = client
-        self._heart: asyncio.Task[None] | None = None
+        self._next_beat: asyncio.TimerHandle | None = None
+        self._beat: asyncio.Task[None] | None = None
 
     async def extend(self, *, more_output_tokens: int) -> int:
         """Hold more output; returns how much of it is granted. Raises: Refused."""
@@ -181,21 +194,33 @@ class AsyncHold(HoldState):
         """Tell what was used, in all. Raises: ValueError; SpoolFull if the disk is full."""
         await self._client.run(self._telling(usage, provider, outcome))
 
+    async def give_back(self, **outcome: Unpack[Outcome]) -> None:
+        """Tell that nothing was used: what is held is free again, and the event says how it ended (error)."""
+        await self._client.run(self._giving_back(outcome))
+
     async def __aenter__(self) -> Self:
         await self._client.run(self._opening())
         if self.is_held:
-            self._heart = asyncio.create_task(self._beat())
+            self._beat_later()
         return self
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
-        if self._heart is not None:
-            self._heart.cancel()
+        for sign in (self._next_beat, self._beat):
+            if sign is not None:
+                sign.cancel()
         if error is None or isinstance(error, Exception):
             await self._client.run(self._leaving(error))
         else:
             await self._client.run_to_its_end(begun(self._leaving(error)))
 
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(self._desk.ttl_s / 2)
-            await self._client.run(self._beating())
+    def _beat_later(self) -> None:
+        # A timer, because most requests are over before it: a task costs ten times as much.
+        self._next_beat = asyncio.get_running_loop().call_later(self._desk.ttl_s / 2, self._begin_beat)
+
+    def _begin_beat(self) -> None:
+        self._beat = asyncio.create_task(self._client.run(self._beating()))
+        self._beat.add_done_callback(lambda _beat: None if self._is_over else self._beat_later())
+
+
+def _address(url: str, token: str) -> dict[str, Any]:
+    return {"base_url": url, "headers": {"Authorization": f"Bearer {token}"}}

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, TypedDict, TypeVar
 from uuid import uuid4
 
 import msgspec
 
-from metering.client.protocol import Answer, Call, Flow, Refused, SpoolFull, refusal
+from metering.client.protocol import Answer, Call, Estimated, Flow, Refused, SpoolFull, refusal
 from metering.client.sending import Unattributed
 from metering.client.spool import NoRoom, Spool
 from metering.events.envelope import (
@@ -82,9 +83,10 @@ class Asked(_Asked, total=False):
 
 
 class Outcome(TypedDict, total=False):
-    """How a request ended; ok unless it is stated."""
+    """How a request ended; ok unless it is stated. deployment: the replica that answered, once that is known."""
 
     status: Status
+    deployment: str | None
     http_status: int | None
     finish_reason: str | None
     error_code: str | None
@@ -130,13 +132,19 @@ class _Held(_Known, kw_only=True):
     granted: _Granted
     headers: dict[str, str] = {}
     limits: list[dict[str, Any]] = []
+    estimated: Estimated | None = None
+
+
+class _Settled(msgspec.Struct):
+    estimated: Estimated | None = None
 
 
 class HoldState:
     """One request, from its hold to its event.
 
     reservation: its id, also of its event. granted_output_tokens: what the gateway sets upstream as the most. headers:
-    for the gateway to pass on. limits: where each stands. is_held: False where Jauge was away and it runs all the same.
+    for the gateway to pass on. limits: where each stands. estimated: the most that it may cost and emit, and after its
+    commit what it did; None where Jauge hasn't said. is_held: False where Jauge was away and it runs all the same.
     """
 
     def __init__(self, desk: Desk, asked: Asked) -> None:
@@ -144,6 +152,7 @@ class HoldState:
         self.granted_output_tokens = 0
         self.headers: dict[str, str] = {}
         self.limits: list[dict[str, Any]] = []
+        self.estimated: Estimated | None = None
         self.is_held = False
         self._desk = desk
         self._asked: dict[str, Any] = {"operation": "chat", "batch": False, **asked}
@@ -209,7 +218,8 @@ class HoldState:
         if (held := _read(answer, _Held)) is not None:
             self._learn(held)
             self.granted_output_tokens = held.granted.max_output_tokens
-            self.headers, self.limits, self.is_held = held.headers, held.limits, True
+            self.headers, self.limits, self.estimated = held.headers, held.limits, held.estimated
+            self.is_held = True
         elif answer.is_away or answer.status == 200:
             self._go_without(answer.code)
         else:
@@ -249,17 +259,20 @@ class HoldState:
         if not self.is_held:
             self.granted_output_tokens += more_output_tokens
             return more_output_tokens
-        body = self._named() | {"ttl_s": self._desk.ttl_s, "more_output_tokens": more_output_tokens}
-        answer = yield Call("/v1/quota/extend", body, self._desk.timeout_s)
+        before = self.granted_output_tokens
+        total = before + more_output_tokens if more_output_tokens else None
+        body = self._named() | {"ttl_s": self._desk.ttl_s, "output_tokens_total": total}
+        # The same total holds nothing twice, so it may be asked for again.
+        answer = yield Call("/v1/quota/extend", body, self._desk.timeout_s, tries=2)
         if (extended := _read(answer, _Extended)) is not None:
-            granted = extended.granted.max_output_tokens
+            granted = max(extended.granted.max_output_tokens - before, 0)
         elif not answer.is_away:
             raise Refused(answer)
         elif self._desk.on_outage == "refuse":
             raise Refused(refusal(503, "quota_unavailable", AWAY_RETRY_S))
         else:
             granted = more_output_tokens
-        self.granted_output_tokens += granted
+        self.granted_output_tokens = max(self.granted_output_tokens, before + granted)
         return granted
 
     def _beating(self) -> Flow[None]:
@@ -286,6 +299,12 @@ class HoldState:
                 log.warning("%s isn't a name, and is left out", name)
                 about[name] = None
         yield from self._settling(quantities, about)
+
+    def _giving_back(self, outcome: Outcome) -> Flow[None]:
+        """Tell that nothing was used. Raises: ValueError if what was used has been told; SpoolFull."""
+        if self._is_over:
+            raise ValueError("This request is over: what it used was told.")
+        yield from self._settling({}, {"status": "error", **outcome}, is_run=False)
 
     def _quantities(self, usage: Usage, provider: Provider | None) -> tuple[dict[str, int | None], CountSource | None]:
         """Quantities and where they come from. A provider's object that can't be read is what was counted so far."""
@@ -331,6 +350,8 @@ class HoldState:
             if is_run:
                 body = self._named() | {"quantities": {name: quantities.get(name) for name in _COMMITTED}}
             answer = yield Call(path, body, self._desk.timeout_s)
+            settled = _read(answer, _Settled)
+            self.estimated = None if settled is None else settled.estimated
             if answer.status != 200:
                 log.info("the hold %s is left to its event: %s", self.reservation, answer.code)
         if lost is not None and not is_masked:
@@ -390,9 +411,15 @@ def check(event: Mapping[str, Any]) -> None:
         raise ValueError("source isn't a name")
     for name in _NAMES:
         value = getattr(whole.data, name)
-        if value is not None and not (is_source if name == "endpoint" else is_name)(value):
-            raise ValueError(f"{name} isn't a name")
-        if value is not None and name in PEOPLE and is_address(value):
-            raise ValueError(f"{name} is an internet address")
+        if value is not None and (fault := _fault_of(name, value)):
+            raise ValueError(f"{name} {fault}")
     if violation := subset_violation({name: getattr(whole.data, name) for name in QUANTITIES}):
         raise ValueError(f"{violation[0]} is a part of {violation[1]}")
+
+
+@lru_cache(maxsize=10_000)
+def _fault_of(name: str, value: str) -> str | None:
+    """What is wrong with a name of an event; most come again with every request of somebody."""
+    if not (is_source if name == "endpoint" else is_name)(value):
+        return "isn't a name"
+    return "is an internet address" if name in PEOPLE and is_address(value) else None

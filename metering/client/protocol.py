@@ -1,14 +1,13 @@
 """Calls to Jauge and its answers, as values: the same for a gateway that waits and one that doesn't.
 
-A flow is a generator that yields calls and is sent their answers. What flows decide is written once; only who
-carries a call over the network differs (`run`, `run_async`).
+A flow is a generator that yields calls and is sent their answers. What flows decide is written once; only who carries
+a call differs (`Carrier`, `AsyncCarrier`).
 """
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import httpx
 import msgspec
 
 T = TypeVar("T")
@@ -63,6 +62,38 @@ NO_ANSWER = Answer(0)
 Flow = Generator[Call, Answer, T]
 
 
+class Carrier(Protocol):
+    """Who brings calls to Jauge and answers back, for code that doesn't await."""
+
+    def post(self, call: Call) -> Answer:
+        """Make a call; NO_ANSWER where nobody answers."""
+
+    def close(self) -> None:
+        """Leave no connection open."""
+
+
+class AsyncCarrier(Protocol):
+    """Who brings calls to Jauge and answers back, for code that awaits."""
+
+    async def post(self, call: Call) -> Answer:
+        """Make a call; NO_ANSWER where nobody answers."""
+
+    async def aclose(self) -> None:
+        """Leave no connection open."""
+
+
+class Estimated(msgspec.Struct, frozen=True):
+    """What a request costs (nEUR, without tax) and emits (µg CO2e, with bounds), about; None is unknown.
+
+    Indicative: what is owed and what was emitted is known later.
+    """
+
+    cost_neur: int | None = None
+    carbon_ugco2e: int | None = None
+    carbon_lower_ugco2e: int | None = None
+    carbon_upper_ugco2e: int | None = None
+
+
 class Refused(Exception):
     """A request that may not run: what the gateway answers its client.
 
@@ -87,30 +118,6 @@ class SpoolFull(Refused):
 def refusal(status: int, code: str, retry_after_s: int | None = None) -> Answer:
     """A refusal of the client's own."""
     return Answer(status, {"code": code}, {} if retry_after_s is None else {"retry-after": str(retry_after_s)})
-
-
-def post(http: httpx.Client, call: Call) -> Answer:
-    """Make a call; NO_ANSWER where nobody answers."""
-    for _ in range(call.tries):
-        try:
-            return _answer_of(http.send(_request(http, call)))
-        except httpx.TimeoutException:
-            break
-        except httpx.RequestError:  # an idle connection may have been closed under us
-            continue
-    return NO_ANSWER
-
-
-async def post_async(http: httpx.AsyncClient, call: Call) -> Answer:
-    """Make a call; NO_ANSWER where nobody answers."""
-    for _ in range(call.tries):
-        try:
-            return _answer_of(await http.send(_request(http, call)))
-        except httpx.TimeoutException:
-            break
-        except httpx.RequestError:  # an idle connection may have been closed under us
-            continue
-    return NO_ANSWER
 
 
 def run(flow: Flow[T], perform: Callable[[Call], Answer]) -> T:
@@ -160,24 +167,3 @@ def _going_on(flow: Flow[T], call: Call) -> Flow[T]:
     except StopIteration as stop:
         value: T = stop.value
         return value
-
-
-def _request(http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
-    is_lines = isinstance(call.body, bytes)
-    return http.build_request(
-        "POST",
-        call.path,
-        content=call.body if isinstance(call.body, bytes) else msgspec.json.encode(call.body),
-        headers={"Content-Type": "application/x-ndjson" if is_lines else "application/json"},
-        timeout=call.timeout_s,
-    )
-
-
-def _answer_of(response: httpx.Response) -> Answer:
-    """An answer as it came; one without a JSON object has an empty body."""
-    try:
-        body = msgspec.json.decode(response.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        body = {}
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status_code, body if isinstance(body, dict) else {}, headers)

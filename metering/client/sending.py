@@ -6,10 +6,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
 import msgspec
 
-from metering.client.protocol import Answer, Call, post
+from metering.client.protocol import Answer, Call, Carrier
 from metering.client.spool import Rejection, Spool
 
 SEND_S_MAX = 30.0
@@ -23,6 +22,8 @@ ADOPT_S = 5.0
 
 BACKOFF_S = (0.25, 30.0)
 """First and longest pause while nobody answers; Jauge itself may ask for up to the longest."""
+
+EVENTS, RESOLVE = "/v1/events", "/v1/gateway/resolve"
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,9 @@ class _Later(Exception):
 class Sender:
     """Sends a spool's events until it is closed. A batch that isn't answered is sent again, unchanged."""
 
-    def __init__(self, spool: Spool, http: httpx.Client) -> None:
+    def __init__(self, spool: Spool, carrier: Carrier) -> None:
         self._spool = spool
-        self._http = http
+        self._carrier = carrier
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._pause_s = 0.0
@@ -75,7 +76,7 @@ class Sender:
         self._woken.set()
         self._thread.join(patience_s)
         if not self._thread.is_alive():
-            self._http.close()
+            self._carrier.close()
             self._spool.close()
 
     def _run(self) -> None:
@@ -134,11 +135,11 @@ class Sender:
             return _rejection("malformed_json", None, line)
         if asked not in owners:
             question = {"key_sha256": asked[0], "model": asked[1]}
-            owners[asked] = post(self._http, Call("/v1/gateway/resolve", question, SEND_S_MAX))
+            owners[asked] = self._carrier.post(Call(RESOLVE, question, SEND_S_MAX))
         answer = owners[asked]
         if answer.is_away:
             raise _Later(answer.code, answer.retry_after_s)
-        if answer.status != httpx.codes.OK:
+        if answer.status != 200:
             return _rejection(answer.code, "key_sha256", line)
         known = {name: answer.body.get(name) for name in ("tenant", "project", "user", "api_key", "category")}
         data |= {name: value for name, value in known.items() if value is not None}
@@ -146,10 +147,10 @@ class Sender:
 
     def _sent(self, lines: Sequence[bytes]) -> list[Rejection]:
         """Send lines as one call; halves of it if it is refused as a whole. Raises: _Later."""
-        answer = post(self._http, Call("/v1/events", b"\n".join(lines), SEND_S_MAX))
+        answer = self._carrier.post(Call(EVENTS, b"\n".join(lines), SEND_S_MAX))
         if answer.is_away:
             raise _Later(answer.code, answer.retry_after_s)
-        if answer.status in {httpx.codes.OK, httpx.codes.MULTI_STATUS}:
+        if answer.status in {200, 207}:
             return _refused(answer, lines)
         if answer.status not in {400, 413, 422}:
             raise _Later(answer.code, answer.retry_after_s)

@@ -28,7 +28,7 @@ CATALOGUE = """
 categories:
 - {id: chat, name: Chat}
 models:
-- {id: small, name: Small, category: chat, publisher: P, licence: MIT}
+- {id: small, name: Small, category: chat, publisher: P, licence: MIT, operations: [chat]}
 plans:
 - id: wide
   name: Wide
@@ -85,7 +85,9 @@ class Platform:
     services: Services
 
     def options(self, **options: Any) -> dict[str, Any]:
-        return {"url": self.url, "token": self.token, "source": "gw", "spool": self.spool} | options
+        """A patient client's: on a busy machine an answer may take longer than a gateway would wait."""
+        patient = {"url": self.url, "token": self.token, "source": "gw", "spool": self.spool, "timeout_s": 20}
+        return patient | options
 
     def jauge(self, **options: Any) -> Jauge:
         return Jauge(**self.options(**options))
@@ -141,7 +143,7 @@ def platform(services: Services, server: Server, tmp_path: Path) -> Platform:
     return Platform(server.url, add_token(services.engine, "gw", "gateway"), tmp_path / "spool", services)
 
 
-def until(is_so: Callable[[], Any], *, seconds: float = 10) -> None:
+def until(is_so: Callable[[], Any], *, seconds: float = 30) -> None:
     """Wait for something that another thread or process brings about."""
     deadline = time.monotonic() + seconds
     while not is_so():

@@ -8,7 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.client.conftest import DIGEST, Platform
+import pytest
+
+from tests.client.conftest import DIGEST, Platform, until
+from tests.quotas.workers import consuming
 
 PAGE = Path(__file__).parents[2] / "docs" / "gateway-integration.md"
 
@@ -33,14 +36,17 @@ async def upstream(_question: Any, *, max_tokens: int) -> AsyncIterator[Any]:
         yield SimpleNamespace(tokens=4, usage={"prompt_tokens": 8, "completion_tokens": 12, "total_tokens": 20})
 
 
-def test_the_example_serves_refuses_and_records(platform: Platform) -> None:
+@pytest.mark.parametrize("opener", ["open_jauge", "open_direct"])
+def test_the_example_serves_refuses_and_records(platform: Platform, opener: str) -> None:
     section = PAGE.read_text().partition("## From Python")[2].partition("\n## ")[0]
     shown: dict[str, Any] = {}
     for code in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
         exec(code, shown)
+    stores = platform.services.stores
+    places = {"open_jauge": (platform.url, platform.token), "open_direct": (stores.database_url, stores.redis_url)}
 
     async def gateway(client: Client) -> None:
-        async with shown["open_jauge"](platform.url, platform.token, platform.spool) as jauge:
+        async with shown[opener](*places[opener], platform.spool) as jauge:
             for key in (DIGEST, "0" * 64):
                 question = SimpleNamespace(model="small", tokens=9)
                 await shown["serve"](jauge, key, question, upstream, client)
@@ -50,5 +56,7 @@ def test_the_example_serves_refuses_and_records(platform: Platform) -> None:
     assert [status for status, _headers in client.answers] == [200, 401]
     assert "x-ratelimit-remaining-tokens" in client.answers[0][1]
     assert len(client.chunks) == 3
+    with consuming(platform.services):
+        until(platform.entries)
     (entry,) = platform.entries()
     assert (entry["input_tokens"], entry["output_tokens"], entry["status"]) == (8, 12, "ok")

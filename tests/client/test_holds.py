@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from metering.client import Jauge, Provider, Refused
+from metering.client import Estimated, Jauge, Provider, Refused
 from tests.client.conftest import DIGEST, Platform, Server, until
+from tests.quotas.conftest import declare
 
 ALICE = {"key_sha256": DIGEST, "model": "small", "prompt_tokens": 10, "max_output_tokens": 100}
 SANTE = {"tenant": "sante", "user": "u-1", "model": "small"}
@@ -40,6 +41,30 @@ def test_a_request_that_runs_is_in_the_ledger_as_it_was(platform: Platform) -> N
     assert platform.standing() == {
         "total_tokens": (42, 0), "output_tokens": (30, 0), "requests": (1, 0), "concurrent_requests": (0, 0),
     }  # fmt: skip
+
+
+PRICED = """
+price_books: [{id: list, name: List, currency: EUR, vat: out_of_scope, vat_reason: VATEX-EU-O}]
+prices:
+- {book: list, selector: "*", meter: input_tokens, price: "1", per: 1_000_000, valid_from: 2026-01-01T00:00:00Z}
+- {book: list, selector: "*", meter: output_tokens, price: "2", per: 1_000_000, valid_from: 2026-01-01T00:00:00Z}
+platform: {default_plan: wide, price_book: list}
+"""
+
+
+def test_a_hold_says_what_its_request_may_cost_and_then_what_it_did(platform: Platform) -> None:
+    with platform.jauge() as jauge:
+        with jauge.hold(**ALICE) as hold:
+            assert hold.estimated == Estimated()  # no price, and a model that nothing is known of
+            hold.commit(CHAT)
+        declare(platform.services, PRICED)
+        with jauge.hold(**ALICE) as hold:
+            assert hold.estimated == Estimated(cost_neur=10 * 1_000 + 100 * 2_000)
+            hold.commit(CHAT)
+            assert hold.estimated == Estimated(cost_neur=12 * 1_000 + 30 * 2_000)
+        with jauge.hold(**ALICE) as hold:
+            hold.give_back()
+            assert hold.estimated is None
 
 
 def test_many_streams_sum_up_in_ledger_and_counters(platform: Platform) -> None:
@@ -112,6 +137,18 @@ def test_a_request_that_fails_counts_what_was_streamed(platform: Platform) -> No
     assert platform.standing()["total_tokens"] == (17, 0)
 
 
+def test_a_request_that_used_nothing_is_given_back_with_how_it_ended(platform: Platform) -> None:
+    with platform.jauge() as jauge:
+        with jauge.hold(**ALICE) as hold:
+            hold.give_back(http_status=502, deployment="small-2-0")
+            assert {held for _used, held in platform.standing().values()} == {0}
+            with pytest.raises(ValueError, match="is over"):
+                hold.give_back()
+    (entry,) = platform.entries()
+    assert names(entry, "status", "http_status", "deployment") == ("error", 502, "small-2-0")
+    assert platform.standing()["total_tokens"] == (0, 0)
+
+
 def test_a_cancelled_stream_counts_what_was_streamed_and_goes_on_being_cancelled(platform: Platform) -> None:
     async def gateway(streamed: int) -> dict:
         async with platform.ajauge() as jauge:
@@ -182,15 +219,15 @@ def test_a_providers_object_that_cannot_be_read_loses_no_count(platform: Platfor
 def test_a_heartbeat_keeps_a_hold_beyond_its_time(platform: Platform) -> None:
     def stream(jauge: Jauge) -> None:
         with jauge.hold(**ALICE) as hold:
-            for _ in range(8):
-                time.sleep(0.2)
+            for _ in range(10):
+                time.sleep(0.5)
                 hold.add(output_tokens=1)
 
     async def gateway() -> dict:
-        with platform.jauge(ttl_s=1) as jauge:
-            async with platform.ajauge(ttl_s=1) as ajauge, ajauge.hold(**ALICE):
+        with platform.jauge(ttl_s=3) as jauge:
+            async with platform.ajauge(ttl_s=3) as ajauge, ajauge.hold(**ALICE):
                 streaming = asyncio.create_task(asyncio.to_thread(stream, jauge))
-                await asyncio.sleep(1.4)
+                await asyncio.sleep(4)
                 standing = await asyncio.to_thread(platform.standing)
                 await streaming
                 return standing

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from metering.client import Jauge, Refused, SpoolFull
+from metering.client.http import HttpCarrier
 from metering.client.sending import Sender
 from metering.client.spool import EVENT_BYTES_MAX, NoRoom, Spool
 from tests.client.conftest import DIGEST, Platform, Server, until
@@ -209,7 +210,8 @@ def test_a_call_that_is_too_large_is_sent_in_parts(tmp_path: Path) -> None:
     for number in range(5):
         spool.keep_room()
         spool.append(b'{"number":%d}' % number)
-    Sender(spool, httpx.Client(transport=httpx.MockTransport(answer), base_url="http://jauge")).close(5)
+    http = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://jauge")
+    Sender(spool, HttpCarrier(http)).close(5)
     assert calls == [5, 2, 3, 1, 2, 1, 1]
     rejected = {"code": "malformed_json", "field": None, "event": {"number": 4}}
     assert msgspec.json.decode((tmp_path / "rejected.ndjson").read_bytes()) == rejected

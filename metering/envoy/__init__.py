@@ -1,0 +1,1 @@
+"""Envoy's rate limit service: gateways built on Envoy ask as they always do, and Jauge answers."""
