@@ -16,8 +16,9 @@ from litestar.datastructures import State
 from litestar.enums import RequestEncodingType
 
 from metering.errors import JaugeError, Unavailable
-from reports.pages import SECURITY_HEADERS, render, request_id_of
-from reports.selection import ZONE, language_of
+from reports.frame import asked_language, frame_of
+from reports.rendering import SECURITY_HEADERS, render, request_id_of
+from reports.selection import ZONE
 from reports.wording import LANGUAGES, Language, moment, say
 
 log = structlog.get_logger(__name__)
@@ -73,19 +74,18 @@ def activation_pages(activate: Activate) -> Router:
 
     @get(PATH, include_in_schema=False, media_type=MediaType.HTML, name="activation_page")
     async def activation_page(request: Request[Any, Any, Any]) -> Response[str]:
-        return _form(_language_of(request), request.query_params.get("code", "").strip())
+        return _form(request, request.query_params.get("code", "").strip())
 
     @post(PATH, include_in_schema=False, media_type=MediaType.HTML, name="activation_form")
     async def activation_form(request: Request[Any, Any, Any], state: State) -> Response[str]:
-        language = _language_of(request)
         code = await _sent_code(request)
         if not code:
-            return _form(language, "", is_missing=True)
+            return _form(request, "", is_missing=True)
         try:
             activated = await sync_to_thread(activate, state, code)
         except JaugeError as error:
-            return _refusal(error, language, request_id_of(request))
-        return _welcome(activated, language, state.settings.public_url.rstrip("/"))
+            return _refusal(request, error)
+        return _welcome(request, activated, state.settings.public_url.rstrip("/"))
 
     return Router(
         path="/",
@@ -101,27 +101,21 @@ async def _sent_code(request: Request[Any, Any, Any]) -> str:
     return str((await request.form()).get("code", "")).strip()
 
 
-def _language_of(request: Request[Any, Any, Any]) -> Language:
-    accepted = request.headers.get("accept-language", "")
-    return language_of(request.query_params.get("lang"), accepted, request.app.state.settings.language)
-
-
-def _form(language: Language, code: str, *, is_missing: bool = False) -> Response[str]:
+def _form(request: Request[Any, Any, Any], code: str, *, is_missing: bool = False) -> Response[str]:
     """The field with a code in it. is_missing: the form was sent without one."""
     fitting = code if len(code) <= CODE_LENGTH_MAX else ""
     status = 400 if is_missing else 200
-    return _answer(
-        "form", language, status=status, code=fitting, is_missing=is_missing, code_length_max=CODE_LENGTH_MAX
-    )
+    return _answer(request, "form", status=status, code=fitting, is_missing=is_missing, code_length_max=CODE_LENGTH_MAX)
 
 
-def _welcome(activated: Activated, language: Language, public_url: str) -> Response[str]:
+def _welcome(request: Request[Any, Any, Any], activated: Activated, public_url: str) -> Response[str]:
     """The token, and what to do with it. public_url: where the calls that are shown go."""
-    until = moment(activated.expires_at, ZONE, language)
-    return _answer("welcome", language, activated=activated, until=until, public_url=public_url)
+    until = moment(activated.expires_at, ZONE, asked_language(request))
+    return _answer(request, "welcome", activated=activated, until=until, public_url=public_url)
 
 
-def _refusal(error: JaugeError, language: Language, request_id: str) -> Response[str]:
+def _refusal(request: Request[Any, Any, Any], error: JaugeError) -> Response[str]:
+    language, request_id = asked_language(request), request_id_of(request)
     log.warning("account_not_activated", code=error.code, request_id=request_id)
     if isinstance(error, Unavailable):
         sentences = [say(language, "error.unavailable"), say(language, "activation.later")]
@@ -129,16 +123,19 @@ def _refusal(error: JaugeError, language: Language, request_id: str) -> Response
         sentences = [say(language, key) for key in REFUSALS[error.code]]
     else:
         sentences = [say(language, "error.rule", detail=error.detail)]
-    response = _answer("refusal", language, status=error.status, sentences=sentences, request_id=request_id)
+    response = _answer(request, "refusal", status=error.status, sentences=sentences, request_id=request_id)
     if error.retry_after_s is not None:
         response.set_header("Retry-After", str(error.retry_after_s))
     return response
 
 
-def _answer(view: str, language: Language, *, status: int = 200, code: str = "", **values: object) -> Response[str]:
+def _answer(
+    request: Request[Any, Any, Any], view: str, *, status: int = 200, code: str = "", **values: object
+) -> Response[str]:
     """One of the views of the page. code: stays in the form when the reader changes its language."""
+    language = asked_language(request)
     kept = {"code": code} if code else {}
-    urls = {other: f"{PATH}?{urlencode({**kept, 'lang': other})}" for other in LANGUAGES}
-    html = render("activation.html", language, urls, view=view, path=PATH, code=code, **values)
+    urls: dict[Language, str] = {other: f"{PATH}?{urlencode({**kept, 'lang': other})}" for other in LANGUAGES}
+    html = render("activation.html", frame_of(request, language, urls), view=view, path=PATH, code=code, **values)
     headers = {**HEADERS, "Content-Language": language}
     return Response(html, status_code=status, media_type=MediaType.HTML, headers=headers)

@@ -1,25 +1,33 @@
 """Usage over HTTP: JSON by pages, CSV whole."""
 
 import csv
-import io
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from io import TextIOWrapper
+from tempfile import TemporaryFile
+from typing import IO, Annotated, Any
 
+import anyio
 import msgspec
 from litestar import Request, Response, Router, get
+from litestar.di import NamedDependency
 from litestar.params import Parameter
+from litestar.response import Stream
 
 from metering.database import transaction
 from metering.identity import Principal
+from reports.asked import CUT, UsageCut
 from reports.usage import (
-    GROUPS,
-    UsageQuestion,
     for_reader,
     last_batch,
     parse_question,
     read_usage,
     record_fields,
+    stream_usage,
     to_record,
 )
+
+PIECE_BYTES = 256 * 1024
 
 
 class UsageAnswer(msgspec.Struct):
@@ -35,38 +43,25 @@ class UsageAnswer(msgspec.Struct):
     next_cursor: int | None
 
 
-@get("/v1/usage", summary="Usage by period and group", tags=["usage"], sync_to_thread=True)
-def get_usage(  # noqa: PLR0913 - the parameters of the route, for its OpenAPI document
+@get("/v1/usage", summary="Usage by period and group", tags=["usage"], dependencies=CUT, sync_to_thread=True)
+def get_usage(
     request: Request[Any, Any, Any],
+    cut: NamedDependency[UsageCut],
     start: Annotated[str, Parameter(description="First instant: a date or RFC 3339.")],
     end: Annotated[str, Parameter(description="Exclusive end: a date or RFC 3339.")],
-    bucket: Annotated[str | None, Parameter(description="hour, day or month; one sum if absent.")] = None,
-    tz: Annotated[str | None, Parameter(description="IANA time zone of dates and buckets; Europe/Paris.")] = None,
-    group_by: Annotated[list[str] | None, Parameter(description=f"Any of {', '.join(GROUPS)}.")] = None,
-    tenant: Annotated[list[str] | None, Parameter(description="Only these.")] = None,
-    project: Annotated[list[str] | None, Parameter(description="Only these.")] = None,
-    user: Annotated[list[str] | None, Parameter(description="Only these.")] = None,
-    api_key: Annotated[list[str] | None, Parameter(description="Only these.")] = None,
-    model: Annotated[list[str] | None, Parameter(description="Only these.")] = None,
-    operation: Annotated[list[str] | None, Parameter(description="Only these.")] = None,
-    as_of: Annotated[str | None, Parameter(description="As the ledger stood after this batch.")] = None,
     format: Annotated[str, Parameter(description="json or csv.", pattern="^(json|csv)$")] = "json",  # noqa: A002
     limit: Annotated[int, Parameter(ge=1, le=10_000, description="Rows a page.")] = 1_000,
     cursor: Annotated[int, Parameter(ge=0, le=2**53, description="next_cursor of the page before.")] = 0,
-) -> Response[UsageAnswer] | Response[str]:
-    given = {
-        "start": start, "end": end, "bucket": bucket, "tz": tz, "group_by": group_by, "as_of": as_of, "tenant": tenant,
-        "project": project, "user": user, "api_key": api_key, "model": model, "operation": operation,
-    }  # fmt: skip
+) -> Response[UsageAnswer] | Stream:
     reader: Principal = request.scope["state"]["principal"]
-    question = for_reader(parse_question(given), reader)
-    whole = format == "csv"
+    question = for_reader(parse_question({**cut.params(), "start": start, "end": end}), reader)
     with transaction(request.app.state.engine, snapshot=True, actor=reader.actor) as connection:
+        if format == "csv":
+            rows = stream_usage(connection, question)
+            return csv_answer("usage", record_fields(question), (to_record(row, question) for row in rows))
         batch = last_batch(connection)
-        rows = read_usage(connection, question, offset=0 if whole else cursor, limit=None if whole else limit + 1)
-    records = [to_record(row, question) for row in rows]
-    if whole:
-        return _csv(question, records)
+        page = read_usage(connection, question, offset=cursor, limit=limit + 1)
+    records = [to_record(row, question) for row in page]
     return Response(
         UsageAnswer(
             start=question.start.astimezone(question.zone).isoformat(),
@@ -81,16 +76,31 @@ def get_usage(  # noqa: PLR0913 - the parameters of the route, for its OpenAPI d
     )
 
 
-def _csv(question: UsageQuestion, records: list[dict[str, Any]]) -> Response[str]:
-    written = io.StringIO()
-    writer = csv.DictWriter(written, record_fields(question), lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return Response(
-        written.getvalue(),
-        media_type="text/csv",
-        headers={"Content-Disposition": 'attachment; filename="usage.csv"'},
-    )
+def csv_answer(name: str, fields: Sequence[str], records: Iterable[Mapping[str, Any]]) -> Stream:
+    """Records as a CSV file (RFC 4180) with these columns; what a record doesn't have is empty.
+
+    They are written to the disk before anything is sent: a few are in memory at a time, an error leaves no half of a
+    file, and their transaction waits for nobody's network.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(TemporaryFile(mode="w+b"))
+        text = TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.DictWriter(text, fields, lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows(records)
+        text.detach()
+        size = file.tell()
+        file.seek(0)
+        stack.pop_all()  # closed by who sends it
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"', "Content-Length": str(size)}
+    return Stream(_pieces_of(file), media_type="text/csv", headers=headers)
+
+
+async def _pieces_of(file: IO[bytes]) -> AsyncIterator[bytes]:
+    """A file piece by piece; it is gone when it is sent, or nobody takes it any longer."""
+    async with anyio.wrap_file(file) as opened:
+        while piece := await opened.read(PIECE_BYTES):
+            yield piece
 
 
 def usage_router(**options: Any) -> Router:

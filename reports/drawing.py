@@ -9,6 +9,7 @@ A message is four bytes of length (big-endian) and that many bytes of JSON, both
 """
 
 import asyncio
+import hashlib
 import json
 import logging
 import re
@@ -16,9 +17,10 @@ import signal
 import struct
 import sys
 import xml.etree.ElementTree as ET
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 LOG = logging.getLogger("jauge.drawing")
@@ -29,6 +31,7 @@ Spec = Mapping[str, Any]
 DRAWING_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 60.0
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+KEPT_CHARACTERS_MAX = 16 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 _SVG = "http://www.w3.org/2000/svg"
 _ACCESSIBILITY = ("role", "aria-label", "aria-roledescription", "aria-hidden")
@@ -50,6 +53,30 @@ class DrawingError(Exception):
     """The chart could not be drawn: the worker refused it, died or took too long. Pages then show figures alone."""
 
 
+class KeptDrawings:
+    """The drawings that were asked for last: the same specification gives the same drawing."""
+
+    def __init__(self, characters_max: int = KEPT_CHARACTERS_MAX) -> None:
+        self._characters_max, self._characters = characters_max, 0
+        self._svgs: OrderedDict[bytes, str] = OrderedDict()
+
+    def find(self, asked: bytes) -> str | None:
+        """A drawing made before, as it was asked of the worker, if it is still there."""
+        key = hashlib.sha256(asked).digest()
+        if key in self._svgs:
+            self._svgs.move_to_end(key)
+        return self._svgs.get(key)
+
+    def keep(self, asked: bytes, svg: str) -> None:
+        """Keep a drawing; those that nobody has asked for longest go."""
+        key = hashlib.sha256(asked).digest()
+        self._characters += len(svg) - len(self._svgs.pop(key, ""))
+        self._svgs[key] = svg
+        while self._characters > self._characters_max:
+            _key_gone, gone = self._svgs.popitem(last=False)
+            self._characters -= len(gone)
+
+
 class Drawer:
     """The drawing worker and the queue in front of it. Belongs to the event loop that it was started in last."""
 
@@ -59,6 +86,7 @@ class Drawer:
         self._worker: asyncio.subprocess.Process | None = None
         self._warming: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._kept = KeptDrawings()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -80,16 +108,22 @@ class Drawer:
 
         Raises: DrawingError. The time-out covers the wait for earlier drawings, so nobody waits long for a slow chart.
         """
-        request = {"drawings": [asdict(drawing) for drawing in drawings]}
+        asked = [_asked(drawing) for drawing in drawings]
+        known = [self._kept.find(one) for one in asked]
+        if None not in known:
+            return [svg for svg in known if svg is not None]
         try:
             async with asyncio.timeout(self._timeout_s):
                 async with self._turn:
-                    answer = await self._exchange_or_restart(request)
+                    answer = await self._exchange_or_restart(_joined(asked))
         except TimeoutError as error:
             raise DrawingError(f"not drawn within {self._timeout_s} s") from error
         if "error" in answer:
             raise DrawingError(str(answer["error"]))
-        return [str(svg) for svg in answer["svgs"]]
+        svgs = [str(svg) for svg in answer["svgs"]]
+        for one, svg in zip(asked, svgs, strict=True):
+            self._kept.keep(one, svg)
+        return svgs
 
     async def close(self) -> None:
         """End the worker; drawings fail until it is started again."""
@@ -103,12 +137,12 @@ class Drawer:
     async def _warm(self) -> None:
         try:
             async with asyncio.timeout(START_TIMEOUT_S), self._turn:
-                await self._exchange({"drawings": [asdict(Drawing(_WARMING, "", ""))]})
+                await self._exchange(_joined([_asked(Drawing(_WARMING, "", ""))]))
         except (OSError, EOFError, TimeoutError):
             # Not fatal: the next drawing starts another worker, and says so if that fails too.
             LOG.warning("the drawing worker did not start", exc_info=True)
 
-    async def _exchange_or_restart(self, request: Mapping[str, object]) -> dict[str, Any]:
+    async def _exchange_or_restart(self, request: bytes) -> dict[str, Any]:
         for attempt in (1, 2):
             try:
                 return await self._exchange(request)
@@ -118,7 +152,7 @@ class Drawer:
                 LOG.warning("the drawing worker died; starting another")
         raise AssertionError("unreachable")
 
-    async def _exchange(self, request: Mapping[str, object]) -> dict[str, Any]:
+    async def _exchange(self, request: bytes) -> dict[str, Any]:
         worker = await self._running_worker()
         assert worker.stdin is not None
         assert worker.stdout is not None
@@ -195,7 +229,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """The worker: answer every request until the input ends."""
     while len(header := requests.read(_LENGTH.size)) == _LENGTH.size:
         (length,) = _LENGTH.unpack(header)
-        answers.write(_packed(_answer(json.loads(requests.read(length)))))
+        answers.write(_packed(json.dumps(_answer(json.loads(requests.read(length)))).encode()))
         answers.flush()
 
 
@@ -207,8 +241,16 @@ def _answer(request: Mapping[str, Any]) -> dict[str, object]:
         return {"error": f"{type(error).__name__}: {error}"[:500]}
 
 
-def _packed(message: Mapping[str, object]) -> bytes:
-    body = json.dumps(message).encode()
+def _asked(drawing: Drawing) -> bytes:
+    """A drawing as the worker is asked for it. Written once: a specification is large, and the event loop waits."""
+    return json.dumps({"spec": drawing.spec, "label": drawing.label, "css_class": drawing.css_class}).encode()
+
+
+def _joined(asked: Sequence[bytes]) -> bytes:
+    return b'{"drawings": [' + b",".join(asked) + b"]}"
+
+
+def _packed(body: bytes) -> bytes:
     assert len(body) <= MESSAGE_BYTES_MAX
     return _LENGTH.pack(len(body)) + body
 

@@ -16,7 +16,7 @@ from metering.rules.periods import Bucket, bucket_start, bucket_starts
 from metering.rules.quantities import add
 from reports import wording
 from reports.usage import UsageRow
-from reports.wording import DURATIONS, Language
+from reports.wording import DURATIONS, MASSES, Language
 
 SERIES_MAX = 8
 """Groups drawn by name; the rest together are one more series."""
@@ -270,9 +270,7 @@ def bars_spec(chart: Bars, language: Language, layout: Layout, palette: Palette 
     is_duration = chart.quantity in DURATIONS
     ticks = value_ticks(max(totals.values(), default=0), layout.value_ticks_max, is_duration=is_duration)
     labels = bucket_ticks(chart.starts, chart.bucket, chart.zone, language, layout.bucket_ticks_max)
-    value_labels = {
-        tick: wording.duration(tick, language) if is_duration else wording.compact(tick, language) for tick in ticks
-    }
+    value_labels = {tick: _value_label(tick, chart.quantity, language) for tick in ticks}
     x = {
         "field": "bucket",
         "type": "ordinal",
@@ -372,11 +370,17 @@ def _flag_layers(
     ]
 
 
+def _value_label(value: int, quantity: str, language: Language) -> str:
+    if quantity in DURATIONS:
+        return wording.duration(value, language)
+    return wording.axis_mass(value, language) if quantity in MASSES else wording.compact(value, language)
+
+
 def _unit_above(chart: Bars, language: Language) -> dict[str, Any]:
     """The unit, level, above the value axis: a turned one is hard to read. Durations carry theirs."""
     if chart.quantity in DURATIONS:
         return {}
-    title = wording.QUANTITY_WORDS[chart.quantity][language][1]
+    title = "CO2e" if chart.quantity in MASSES else wording.QUANTITY_WORDS[chart.quantity][language][1]
     return {"title": title, "titleAngle": 0, "titleAlign": "left", "titleAnchor": "end", "titleX": 0, "titleY": -12}
 
 

@@ -1,110 +1,46 @@
-"""The page "Consommation", at `/`, and what all pages share.
+"""The pages "Consommation", at `/usage`, and "Empreinte carbone", at `/carbon`, and the static files of all pages.
 
-A request goes one way: its parameters become a Selection, the ledger's answer a Reading, both a UsagePage (every text
-ready, in the reader's language), and that HTML. Everything but the reading and the drawing is pure. Without a drawing
-the page still stands: figures, ranking and table don't need it.
+A request goes one way: its parameters become a Selection, the ledger's answer a Reading or a Footprint, both a page
+(every text ready, in the reader's language), and that HTML. Everything but the reading and the drawing is pure. Without
+a drawing the page still stands: figures and tables don't need it.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cache, partial
-from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
 
 import structlog
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import MediaType, Request, Response, Router, get
 from litestar.concurrency import sync_to_thread
 from litestar.datastructures import CacheControlHeader, State
 from litestar.static_files import create_static_files_router
 from litestar.types import Guard
 
-from metering.errors import Forbidden, JaugeError, Unavailable
+from metering.errors import JaugeError
 from metering.identity import Principal
+from reports.carbon_page import ReadFootprint, build_carbon_page, read_footprint
+from reports.choosing import drawings_of
 from reports.drawing import Drawer, DrawingError
-from reports.selection import ZONE, BadSelection, language_of, selection_from
-from reports.shown import UsagePage
-from reports.usage_page import Read, build_page, drawings_of, read_ledger
-from reports.wording import LANGUAGES, Language, say
+from reports.frame import Frame, asked_language, frame_of
+from reports.rendering import STATIC, answer_bad, answer_error, html, render
+from reports.selection import CARBON, USAGE, ZONE, BadSelection, Place, Selection, selection_from
+from reports.shown import CarbonPage, UsagePage
+from reports.usage_page import Read, build_page, read_ledger
+from reports.wording import LANGUAGES
 
 log = structlog.get_logger(__name__)
 
-HERE = Path(__file__).parent
-STATIC = HERE / "static"
-
-SECURITY_HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    # What one administration consumes must not stay in a shared cache.
-    "Cache-Control": "private, no-store",
-    "Vary": "Accept-Language",
-}
+Page = TypeVar("Page", UsagePage, CarbonPage)
 
 
-@cache
-def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["style_url"] = f"/static/jauge.css?v={_fingerprint('jauge.css')}"
-    environment.globals["icon_url"] = f"/static/icon.svg?v={_fingerprint('icon.svg')}"
-    return environment
-
-
-def _fingerprint(name: str) -> str:
-    """Changes with the file, so that browsers may keep it for as long as they like."""
-    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
-
-
-def render(template: str, language: Language, language_urls: Mapping[Language, str], **context: object) -> str:
-    """HTML of a template. Every page gets the words, the zone and the addresses of itself in each language."""
-    return (
-        _templates()
-        .get_template(template)
-        .render(
-            t=partial(say, language),
-            language=language,
-            language_urls=language_urls,
-            zone=ZONE.key,
-            **context,
-        )
-    )
-
-
-def render_usage(page: UsagePage, svgs: Sequence[str] | None) -> str:
+def render_usage(page: UsagePage, svgs: Sequence[str] | None, frame: Frame) -> str:
     """The page "Consommation". `svgs` None: the chart could not be drawn, and the page says so."""
-    selection = page.selection
-    urls = {other: selection.url(language=other, language_is_asked=True) for other in LANGUAGES}
-    return render("usage.html", selection.language, urls, page=page, selection=selection, svgs=svgs)
+    return render("usage.html", frame, page=page, selection=page.selection, svgs=svgs)
 
 
-def render_error(language: Language, sentences: Sequence[str], request_id: str, *, has_bad_parameters: bool) -> str:
-    """The page that says what went wrong, and under which request id the log knows it."""
-    urls: dict[Language, str] = {other: f"/?lang={other}" for other in LANGUAGES}
-    return render(
-        "error.html",
-        language,
-        urls,
-        sentences=sentences,
-        request_id=request_id,
-        has_bad_parameters=has_bad_parameters,
-        back_url=f"/?lang={language}",
-    )
-
-
-def request_id_of(request: Request[Any, Any, Any]) -> str:
-    """The id under which the log knows a request; a new one where no middleware gave it any."""
-    return str(request.scope["state"].get("request_id") or uuid4().hex)
+def render_carbon(page: CarbonPage, svgs: Sequence[str] | None, frame: Frame) -> str:
+    """The page "Empreinte carbone". `svgs` None: the chart could not be drawn, and the page says so."""
+    return render("carbon.html", frame, page=page, selection=page.selection, svgs=svgs)
 
 
 def _now() -> datetime:
@@ -116,6 +52,7 @@ def pages_router(
     *,
     guards: Sequence[Guard] = (),
     read: Read = read_ledger,
+    read_carbon: ReadFootprint = read_footprint,
     now: Callable[[], datetime] = _now,
 ) -> Router:
     """The pages and their static files. Needs `engine` and `settings` in the application's state.
@@ -124,26 +61,24 @@ def pages_router(
     page needs its style too).
     """
 
-    @get("/", guards=list(guards), include_in_schema=False, media_type=MediaType.HTML, name="usage_page")
+    @get("/usage", guards=list(guards), include_in_schema=False, media_type=MediaType.HTML, name="usage_page")
     async def usage_page(request: Request[Any, Any, Any], state: State) -> Response[str]:
-        asked = request.query_params.get("lang")
-        accepted = request.headers.get("accept-language", "")
-        language = language_of(asked, accepted, state.settings.language)
-        request_id = request_id_of(request)
-        try:
-            moment = now()
-            today = moment.astimezone(ZONE).date()
-            selection = selection_from(list(request.query_params.multi_items()), today=today, language=language)
-            reader: Principal = request.scope["state"]["principal"]
-            page = await sync_to_thread(
-                lambda: build_page(selection, read(state, selection.question(), reader, moment), today=today)
-            )
-        except BadSelection as error:
-            html = render_error(language, error.sentences, request_id, has_bad_parameters=True)
-            return _html(html, language, status=400)
-        except JaugeError as error:
-            return _failure(error, language, request_id)
-        return _html(render_usage(page, await _drawn(drawer, page)), language)
+        moment = now()
+        today = moment.astimezone(ZONE).date()
+
+        def build(selection: Selection, reader: Principal) -> UsagePage:
+            return build_page(selection, read(state, selection.question(), reader, moment), today=today)
+
+        return await _answer(request, USAGE, today, build, render_usage, drawer)
+
+    @get("/carbon", guards=list(guards), include_in_schema=False, media_type=MediaType.HTML, name="carbon_page")
+    async def carbon_page(request: Request[Any, Any, Any], state: State) -> Response[str]:
+        today = now().astimezone(ZONE).date()
+
+        def build(selection: Selection, reader: Principal) -> CarbonPage:
+            return build_carbon_page(selection, read_carbon(state, selection.question(), reader), today=today)
+
+        return await _answer(request, CARBON, today, build, render_carbon, drawer)
 
     static_files = create_static_files_router(
         path="/static",
@@ -151,10 +86,33 @@ def pages_router(
         name="static",
         cache_control=CacheControlHeader(public=True, max_age=31_536_000, immutable=True),
     )
-    return Router(path="/", route_handlers=[usage_page, static_files])
+    return Router(path="/", route_handlers=[usage_page, carbon_page, static_files])
 
 
-async def _drawn(drawer: Drawer, page: UsagePage) -> list[str] | None:
+async def _answer(
+    request: Request[Any, Any, Any],
+    place: Place,
+    today: date,
+    build: Callable[[Selection, Principal], Page],
+    show: Callable[[Page, Sequence[str] | None, Frame], str],
+    drawer: Drawer,
+) -> Response[str]:
+    """A page of figures for what its address asks, or the page that says what is wrong."""
+    language = asked_language(request)
+    try:
+        pairs = list(request.query_params.multi_items())
+        selection = selection_from(pairs, today=today, language=language, place=place)
+        reader: Principal = request.scope["state"]["principal"]
+        page = await sync_to_thread(build, selection, reader)
+    except BadSelection as error:
+        return answer_bad(request, error)
+    except JaugeError as error:
+        return answer_error(request, error)
+    urls = {other: selection.url(language=other, language_is_asked=True) for other in LANGUAGES}
+    return html(show(page, await _drawn(drawer, page), frame_of(request, language, urls)), language)
+
+
+async def _drawn(drawer: Drawer, page: UsagePage | CarbonPage) -> list[str] | None:
     if page.figure is None:
         return []
     try:
@@ -163,25 +121,3 @@ async def _drawn(drawer: Drawer, page: UsagePage) -> list[str] | None:
     except DrawingError as error:
         log.warning("chart_not_drawn", error=str(error))
         return None
-
-
-def _failure(error: JaugeError, language: Language, request_id: str) -> Response[str]:
-    if isinstance(error, Unavailable):
-        sentence = say(language, "error.unavailable")
-    elif isinstance(error, Forbidden):
-        sentence = say(language, "error.not_yours")
-    else:
-        sentence = say(language, "error.rule", detail=error.detail)
-    log.warning("page_not_shown", code=error.code, request_id=request_id)
-    html = render_error(language, [sentence], request_id, has_bad_parameters=False)
-    # 422 is for programs that sent a document; a page's parameters are its address.
-    status = 400 if error.status == 422 else error.status
-    response = _html(html, language, status=status)
-    if error.retry_after_s is not None:
-        response.set_header("Retry-After", str(error.retry_after_s))
-    return response
-
-
-def _html(html: str, language: Language, *, status: int = 200) -> Response[str]:
-    headers = {**SECURITY_HEADERS, "Content-Language": language}
-    return Response(html, status_code=status, media_type=MediaType.HTML, headers=headers)

@@ -1,4 +1,4 @@
-"""What a reader asks of the page "Consommation": the parameters of its address, checked."""
+"""What a reader asks of a page of figures: the parameters of its address, checked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,9 +9,7 @@ from urllib.parse import urlencode
 from metering.rules.periods import PARIS, Bucket, day_bounds
 from metering.rules.quantities import QUANTITIES
 from reports import wording
-from reports.figures import (
-    TOTAL_TOKENS,
-)
+from reports.figures import TOTAL_TOKENS
 from reports.usage import UsageQuestion
 from reports.wording import LANGUAGES, Language, say
 
@@ -25,6 +23,24 @@ FILTERS = ("tenant", "model", "operation", "project")
 PAGE_QUANTITIES = (QUANTITIES[0], TOTAL_TOKENS, *QUANTITIES[1:])
 PARAMETERS = ("from", "to", "bucket", "group_by", "quantity", *FILTERS, "as_of", "page", "lang")
 
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A page of figures: its address, that of its figures for programs, and whether readers choose a quantity."""
+
+    path: str
+    csv_path: str
+    has_quantity: bool
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """What its address may hold."""
+        return tuple(name for name in PARAMETERS if self.has_quantity or name != "quantity")
+
+
+USAGE = Place("/usage", "/v1/usage", has_quantity=True)
+CARBON = Place("/carbon", "/v1/carbon", has_quantity=False)
+
 DEFAULT_DAYS = 30
 SPAN_DAYS_MAX: Mapping[Bucket, int] = {"hour": 92, "day": 1_100, "month": 7_400}
 """Longest period of each bucket: beyond it a table of that grain answers nobody's question."""
@@ -34,7 +50,7 @@ FILTER_LENGTH_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a reader chose. Days are of the books' zone and both inclusive; `filters` holds the chosen values only."""
+    """What a reader chose of a page. Days are of the books' zone, both inclusive; filters: chosen values only."""
 
     first: date
     last: date
@@ -46,6 +62,7 @@ class Selection:
     as_of: int | None = None
     page: int = 1
     language_is_asked: bool = False
+    place: Place = USAGE
 
     @property
     def group_by(self) -> str | None:
@@ -79,7 +96,7 @@ class Selection:
     def url(self, **changes: Any) -> str:
         """Address of this page with some choices changed; the table starts over unless a page is given."""
         chosen = replace(self, **({"page": 1} | changes))
-        return f"/?{urlencode(chosen._parameters())}"
+        return f"{self.place.path}?{urlencode(chosen._parameters())}"
 
     def csv_url(self) -> str:
         """Address of the same figures for programs: instants with their offset, the end exclusive."""
@@ -93,7 +110,7 @@ class Selection:
             "as_of": self.as_of,
             "format": "csv",
         }
-        return f"/v1/usage?{urlencode({name: value for name, value in asked.items() if value is not None})}"
+        return f"{self.place.csv_path}?{urlencode({name: value for name, value in asked.items() if value is not None})}"
 
     def _parameters(self) -> dict[str, str]:
         shown: dict[str, Any] = {
@@ -101,7 +118,7 @@ class Selection:
             "to": self.last.isoformat(),
             "bucket": self.bucket,
             "group_by": self.group,
-            "quantity": self.quantity,
+            "quantity": self.quantity if self.place.has_quantity else None,
             **self.filters,
             "as_of": self.as_of,
             "page": self.page if self.page > 1 else None,
@@ -118,12 +135,14 @@ class BadSelection(Exception):
         self.sentences = tuple(sentences)
 
 
-def selection_from(pairs: Sequence[tuple[str, str]], *, today: date, language: Language) -> Selection:
+def selection_from(
+    pairs: Sequence[tuple[str, str]], *, today: date, language: Language, place: Place = USAGE
+) -> Selection:
     """A selection from the query's (name, value) pairs. Empty values are as if absent, so a cleared field is no error.
 
     Raises: BadSelection, with everything that is wrong at once.
     """
-    reader = _Reader(pairs, language)
+    reader = _Reader(pairs, language, place.parameters)
     last = reader.day("to", today)
     first = reader.day("from", last - timedelta(days=DEFAULT_DAYS - 1))
     asked_language = reader.choice("lang", ("", *LANGUAGES), "")
@@ -138,6 +157,7 @@ def selection_from(pairs: Sequence[tuple[str, str]], *, today: date, language: L
         page=reader.whole("page") or 1,
         language=language,
         language_is_asked=bool(asked_language),
+        place=place,
     )
     reader.check_period(selection)
     if reader.problems:
@@ -148,13 +168,13 @@ def selection_from(pairs: Sequence[tuple[str, str]], *, today: date, language: L
 class _Reader:
     """Reads parameters one by one and gathers what is wrong with them."""
 
-    def __init__(self, pairs: Sequence[tuple[str, str]], language: Language) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, str]], language: Language, parameters: Sequence[str]) -> None:
         self._language = language
         self._values = {name: value.strip() for name, value in pairs if value.strip()}
         names = [name for name, value in pairs if value.strip()]
         self.problems: list[str] = []
         for name in dict.fromkeys(names):
-            if name not in PARAMETERS:
+            if name not in parameters:
                 self._refuse("bad.unknown", name=name[:40])
             elif names.count(name) > 1:
                 self._refuse("bad.repeated", name=name)

@@ -1,4 +1,4 @@
-"""What the page "Consommation" shows: every text ready, in the reader's language, for the template to lay out."""
+"""What pages of figures show: every text ready, in the reader's language, for the templates to lay out."""
 
 from dataclasses import dataclass
 
@@ -92,16 +92,23 @@ class TableRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Paging:
+    """Which page of a long table is shown, and the addresses of its neighbours; `position` is empty if it has one."""
+
+    is_open: bool
+    position: str
+    previous_url: str | None
+    next_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class DataTable:
     caption: str
     count: str
     group_heading: str
     headings: tuple[str, ...]
     rows: tuple[TableRow, ...]
-    is_open: bool
-    position: str
-    previous_url: str | None
-    next_url: str | None
+    paging: Paging
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,4 +147,79 @@ class UsagePage:
     figure: Figure | None = None
     ranking: Ranking | None = None
     table: DataTable | None = None
+    empty: Empty | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measured value and its range; `value` None is unknown."""
+
+    value: str | None
+    between: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FootprintRow:
+    """A line of a table of energy and emissions."""
+
+    name: str
+    values: tuple[Measured, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FootprintTable:
+    """Energy and emissions by something; headings are those of the name and of each value."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[FootprintRow, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRow:
+    """What figures of one quality make of the energy; where it isn't measured, `amount` says how many requests."""
+
+    label: str
+    amount: str
+    share: str | None
+    share_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class FactorRow:
+    """An origin of emission factors."""
+
+    zone: str
+    kind: str
+    value: str
+    source: str
+    period: str
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How figures were worked out: the method's versions and the origins of emission factors."""
+
+    versions: str
+    factors: tuple[FactorRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CarbonPage:
+    """The page "Empreinte carbone" with every text ready. Either `empty` is set, or the figures are."""
+
+    selection: Selection
+    title: str
+    period: str
+    as_of: str
+    selects: tuple[Select, ...]
+    presets: tuple[Link, ...]
+    headlines: tuple[Headline, ...] = ()
+    figure: Figure | None = None
+    quality: tuple[QualityRow, ...] = ()
+    groups: FootprintTable | None = None
+    platform: FootprintTable | None = None
+    table: DataTable | None = None
+    method: Method | None = None
     empty: Empty | None = None

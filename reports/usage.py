@@ -6,7 +6,7 @@ a past batch, or finer cuts. A quantity that no request of a group knows is None
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -42,6 +42,9 @@ YEARS = (1900, 9000)
 
 VALUES_MAX = 500
 
+STREAMED_ROWS = 2_000
+"""Rows that are in memory at a time where all are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class UsageQuestion:
@@ -58,7 +61,7 @@ class UsageQuestion:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """Sums of one bucket and group. `bucket_start` is UTC; quantities are those of `tables.ROLLUP_SUMS`."""
+    """Sums of one bucket and group. `bucket_start` is UTC; quantities: those read of `tables.ROLLUP_SUMS`."""
 
     bucket_start: datetime | None
     group: Mapping[str, str | None]
@@ -106,9 +109,29 @@ def _own_of(reader: Principal) -> dict[str, str]:
 
 
 def read_usage(
-    connection: sa.Connection, question: UsageQuestion, *, offset: int = 0, limit: int | None = None
+    connection: sa.Connection,
+    question: UsageQuestion,
+    *,
+    offset: int = 0,
+    limit: int | None = None,
+    quantities: Sequence[str] = ROLLUP_SUMS,
 ) -> list[UsageRow]:
-    """Rows in the order of buckets, then groups (unknown last): all, or `limit` of them after the first `offset`."""
+    """Rows in the order of buckets, then groups (unknown last): all, or `limit` of them after the first `offset`.
+
+    quantities: those to be read; fewer are summed faster.
+    """
+    found = connection.execute(_query(question, quantities).offset(offset).limit(limit))
+    return [_row(row._mapping, question, quantities) for row in found]
+
+
+def stream_usage(connection: sa.Connection, question: UsageQuestion) -> Iterator[UsageRow]:
+    """The same rows, all of them, of which a few are in memory at a time."""
+    found = connection.execute(_query(question), execution_options={"yield_per": STREAMED_ROWS})
+    for row in found:
+        yield _row(row._mapping, question)
+
+
+def _query(question: UsageQuestion, quantities: Sequence[str] = ROLLUP_SUMS) -> sa.Select[Any]:
     source, moment = _source(question)
     columns = source.c
     bucket = _bucket(moment, question) if question.bucket else None
@@ -116,18 +139,15 @@ def read_usage(
     query = sa.select(
         *([] if bucket is None else [bucket.label("bucket_start")]),
         *keys,
-        *(sa.func.sum(columns[name]).label(name) for name in ROLLUP_SUMS),
+        *(sa.func.sum(columns[name]).label(name) for name in quantities),
     )
     query = query.where(*_period(moment, question))
     for name, values in question.filters.items():
         query = query.where(columns[name].in_(values))
     ordering = [*([] if bucket is None else [sa.literal_column("bucket_start")]), *keys]
     if ordering:
-        query = query.group_by(*ordering).order_by(*(one.asc().nulls_last() for one in ordering))
-    else:
-        query = query.having(sa.func.count() > 0)
-    found = connection.execute(query.offset(offset).limit(limit))
-    return [_row(row._mapping, question) for row in found]
+        return query.group_by(*ordering).order_by(*(one.asc().nulls_last() for one in ordering))
+    return query.having(sa.func.count() > 0)
 
 
 def last_batch(connection: sa.Connection) -> tuple[int, datetime] | None:
@@ -244,12 +264,12 @@ def _bucket(moment: sa.ColumnElement[Any], question: UsageQuestion) -> sa.Column
     return sa.func.date_trunc(question.bucket, moment, question.zone.key)
 
 
-def _row(found: sa.RowMapping, question: UsageQuestion) -> UsageRow:
+def _row(found: sa.RowMapping, question: UsageQuestion, quantities: Sequence[str] = ROLLUP_SUMS) -> UsageRow:
     start: datetime | None = found["bucket_start"] if question.bucket else None
     return UsageRow(
         bucket_start=start.astimezone(UTC) if start else None,
         group={name: found[name] for name in question.group_by},
-        quantities={name: None if found[name] is None else int(found[name]) for name in ROLLUP_SUMS},
+        quantities={name: None if found[name] is None else int(found[name]) for name in quantities},
     )
 
 

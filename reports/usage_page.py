@@ -15,16 +15,13 @@ from metering.identity import Principal, Role
 from metering.rules.periods import Bucket, bucket_starts
 from metering.tables import tenant
 from reports import wording
-from reports.drawing import Drawing
+from reports.choosing import capital, group_label, paged, presets, row_count, selects
 from reports.figures import (
-    NARROW,
     TOTAL_TOKENS,
-    WIDE,
     Bars,
     Standing,
     bar_totals,
     bars,
-    bars_spec,
     drawn_bucket,
     named_and_rest,
     quantity_of,
@@ -32,9 +29,8 @@ from reports.figures import (
     sum_of,
 )
 from reports.notices import News, announcements, read_news
-from reports.selection import BUCKETS, DEFAULT_DAYS, FILTERS, GROUPS, PAGE_QUANTITIES, ZONE, Selection
+from reports.selection import DEFAULT_DAYS, FILTERS, ZONE, Selection
 from reports.shown import (
-    Choice,
     DataTable,
     Empty,
     Figure,
@@ -43,15 +39,12 @@ from reports.shown import (
     Link,
     RankedRow,
     Ranking,
-    Select,
     TableRow,
     UsagePage,
 )
 from reports.usage import UsageQuestion, UsageRow, for_reader, known_values, last_batch, read_usage, recorded_bounds
 from reports.wording import Language, say
 
-PRESET_DAYS = (7, 30, 90)
-TABLE_ROWS_MAX = 200
 RANKING_ROWS_MAX = 100
 
 
@@ -98,8 +91,8 @@ def build_page(selection: Selection, reading: Reading, *, today: date) -> UsageP
         title=_title(reading, language),
         period=wording.period(selection.first, selection.last, language),
         as_of=_as_of(selection, reading),
-        selects=_selects(selection, reading),
-        presets=_presets(selection, today),
+        selects=selects(selection, reading.choices),
+        presets=presets(selection, today),
         announcements=announcements(reading.news, language),
     )
     if not reading.rows:
@@ -108,7 +101,7 @@ def build_page(selection: Selection, reading: Reading, *, today: date) -> UsageP
     return replace(
         page,
         headlines=_headlines(reading.rows, language),
-        figure=_figure(selection, reading.rows, standings, page.period),
+        figure=usage_figure(selection, reading.rows, standings, page.period),
         ranking=_ranking(selection, standings) if selection.group_by else None,
         table=_table(selection, reading.rows, page.period),
     )
@@ -132,47 +125,6 @@ def _as_of(selection: Selection, reading: Reading) -> str:
     seq, recorded_at = reading.newest
     when = wording.moment(recorded_at, ZONE, language)
     return say(language, "as_of", seq=wording.number(seq, language), when=when)
-
-
-def _selects(selection: Selection, reading: Reading) -> tuple[Select, ...]:
-    language = selection.language
-    lists: list[tuple[str, list[tuple[str, str]], str]] = [
-        ("quantity", [(name, wording.quantity_name(name, language)) for name in PAGE_QUANTITIES], selection.quantity),
-        ("bucket", [(name, say(language, f"bucket.{name}")) for name in BUCKETS], selection.bucket),
-        ("group_by", [(name, say(language, f"group.{name}")) for name in GROUPS], selection.group),
-    ]
-    for name in FILTERS:
-        chosen = selection.filters.get(name, "")
-        # The chosen value stays on offer even when the list is cut or no longer holds it.
-        values = sorted({*reading.choices[name], *([chosen] if chosen else [])})
-        offered = [(value, _group_label(value, name, language)) for value in values]
-        lists.append((name, [("", say(language, "filter.any")), *offered], chosen))
-    return tuple(
-        Select(
-            name,
-            say(language, f"filter.{name}" if name in FILTERS else name),
-            tuple(Choice(value, label, value == chosen) for value, label in offered),
-        )
-        for name, offered, chosen in lists
-    )
-
-
-def _presets(selection: Selection, today: date) -> tuple[Link, ...]:
-    language, month_first = selection.language, today.replace(day=1)
-    last_month_end = month_first - timedelta(days=1)
-    periods = [
-        *((say(language, "preset.days", days=days), today - timedelta(days=days - 1), today) for days in PRESET_DAYS),
-        (say(language, "preset.this_month"), month_first, today),
-        (say(language, "preset.last_month"), last_month_end.replace(day=1), last_month_end),
-    ]
-    return tuple(
-        Link(
-            label,
-            selection.url(first=first, last=last),
-            is_current=(first, last) == (selection.first, selection.last),
-        )
-        for label, first, last in periods
-    )
 
 
 def _empty(selection: Selection, reading: Reading, period: str) -> Empty:
@@ -231,7 +183,8 @@ def _failed_headline(rows: Sequence[UsageRow], language: Language) -> Headline:
     return _headline(say(language, "failed"), total, "requests", language, note)
 
 
-def _figure(selection: Selection, rows: Sequence[UsageRow], standings: Sequence[Standing], period: str) -> Figure:
+def usage_figure(selection: Selection, rows: Sequence[UsageRow], standings: Sequence[Standing], period: str) -> Figure:
+    """The chart of rows, split as the selection says, with its words. standings: of the same rows."""
     language, quantity = selection.language, selection.quantity
     drawn = drawn_bucket(selection.start, selection.end, selection.bucket, ZONE)
     starts = bucket_starts(selection.start, selection.end, drawn, ZONE)
@@ -361,28 +314,19 @@ def _table(selection: Selection, rows: Sequence[UsageRow], period: str) -> DataT
     columns = ["input_tokens", "output_tokens", "audio_ms"]
     if selection.quantity not in {"requests", *columns}:
         columns.append(selection.quantity)
-    page_count = -(-len(rows) // TABLE_ROWS_MAX)
-    page = min(max(selection.page, 1), page_count)
-    shown = rows[(page - 1) * TABLE_ROWS_MAX : page * TABLE_ROWS_MAX]
+    shown, paging = paged(selection, rows)
     bucket_word = say(language, f"bucket.{selection.bucket}")
     what = say(language, "usage")
     return DataTable(
         caption=say(language, "data.caption", what=what, bucket=bucket_word, period=wording.in_sentence(period)),
-        count=(
-            say(language, "data.count_one")
-            if len(rows) == 1
-            else say(language, "data.count", count=wording.number(len(rows), language))
-        ),
-        group_heading=_capital(say(language, f"group.{selection.group}")) if selection.group_by else "",
+        count=row_count(rows, language),
+        group_heading=capital(say(language, f"group.{selection.group}")) if selection.group_by else "",
         headings=(
             *(say(language, f"column.{name}") for name in ("requests", "failed", "uncounted")),
             *(wording.quantity_name(name, language) for name in columns),
         ),
         rows=tuple(_table_row(selection, row, columns) for row in shown),
-        is_open=selection.page > 1,
-        position=say(language, "data.page", page=page, pages=page_count) if page_count > 1 else "",
-        previous_url=f"{selection.url(page=page - 1)}#data" if page > 1 else None,
-        next_url=f"{selection.url(page=page + 1)}#data" if page < page_count else None,
+        paging=paging,
     )
 
 
@@ -396,7 +340,7 @@ def _table_row(selection: Selection, row: UsageRow, columns: Sequence[str]) -> T
 
     return TableRow(
         when=wording.bucket_label(row.bucket_start, selection.bucket, ZONE, language),
-        group=_group_label(row.group[selection.group_by], selection.group, language) if selection.group_by else "",
+        group=group_label(row.group[selection.group_by], selection.group, language) if selection.group_by else "",
         values=(
             text(row.quantities["requests"], "requests"),
             text(failed, "requests"),
@@ -409,30 +353,8 @@ def _table_row(selection: Selection, row: UsageRow, columns: Sequence[str]) -> T
 def _standing_label(standing: Standing, selection: Selection) -> str:
     if selection.group_by is None:
         return say(selection.language, "all")
-    return _group_label(standing.name, selection.group, selection.language)
-
-
-def _group_label(value: str | None, group: str, language: Language) -> str:
-    if value is None:
-        return say(language, "unnamed")
-    if group == "operation" and value in wording.OPERATION_WORDS:
-        return wording.OPERATION_WORDS[value][language]
-    return value
+    return group_label(standing.name, selection.group, selection.language)
 
 
 def _others(count: int, language: Language) -> str:
     return say(language, "others.one") if count == 1 else say(language, "others", count=wording.number(count, language))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def drawings_of(figure: Figure, language: Language) -> list[Drawing]:
-    """The chart twice, for wide and for narrow screens; the style sheet shows the one that fits."""
-    if figure.chart is None:
-        return []
-    return [
-        Drawing(bars_spec(figure.chart, language, layout), figure.label, f"chart {name}")
-        for layout, name in ((WIDE, "chart-wide"), (NARROW, "chart-narrow"))
-    ]

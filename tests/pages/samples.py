@@ -7,12 +7,16 @@ from typing import Any
 
 from metering.rules.periods import PARIS, bucket_starts
 from metering.tables import ROLLUP_SUMS
+from reports.frame import Frame
 from reports.notices import News, Notice, Retirement
 from reports.selection import FILTERS, Selection
 from reports.usage import UsageQuestion, UsageRow
 from reports.usage_page import Reading
 
 TODAY = date(2026, 10, 5)
+FRAME = Frame("fr", {"fr": "/?lang=fr", "en": "/?lang=en"})
+"""Of a page that stands alone."""
+
 NOW = datetime(2026, 10, 5, 9, 30, tzinfo=UTC)
 FIRST_HOUR = datetime(2026, 6, 1, 6, tzinfo=UTC)
 LAST_HOUR = datetime(2026, 10, 5, 9, tzinfo=UTC)

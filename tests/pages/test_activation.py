@@ -34,7 +34,7 @@ from metering.services import Services
 from metering.tables import access_request
 from reports.activation import CODE_LENGTH_MAX, HEADERS, REFUSALS, activation_pages
 from tests.conftest import Api
-from tests.pages.test_chromium import NARROW, WIDE, violations
+from tests.pages.tabs import NARROW, WIDE, follow, violations
 
 STAFF = Actor("operator:o")
 EMAIL = "ada.martin@culture.example.fr"
@@ -327,7 +327,7 @@ def test_an_account_is_activated_in_a_browser_and_axe_finds_nothing(
     page.goto(link)
     assert violations(page) == []
     assert page.get_by_role("navigation", name="Langue").is_visible()
-    page.get_by_role("button", name="Activer").click()
+    follow(page.get_by_role("button", name="Activer"))
     page.get_by_role("heading", level=1, name="Votre compte est activé").wait_for()
     assert violations(page) == []
     assert page.locator(".secret").inner_text().startswith("jauge_")
@@ -336,7 +336,7 @@ def test_an_account_is_activated_in_a_browser_and_axe_finds_nothing(
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     assert said == []
     page.goto(link)
-    page.get_by_role("button", name="Activer").click()
+    follow(page.get_by_role("button", name="Activer"))
     assert "Ce code a déjà servi" in page.get_by_role("alert").inner_text()
     assert violations(page) == []
     context.close()

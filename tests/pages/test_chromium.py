@@ -1,56 +1,20 @@
 """The page in a real Chromium: accessible, in both themes and languages, without scripts, asking nobody else."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
 from metering.rules.periods import PARIS
 from tests.conftest import Api, MakeEvent
 from tests.pages.conftest import Console
 from tests.pages.samples import NEWS, NOTHING_RECORDED, platform_rows, reading, row, selection
+from tests.pages.tabs import NARROW, WIDE, follow, signed_in, violations
 
-WIDE = {"width": 1280, "height": 900}
-NARROW = {"width": 390, "height": 844}
-FULL = "/?from=2026-09-01&to=2026-09-30&quantity=total_tokens"
-
-
-@dataclass
-class Tab:
-    """A page and what the browser said about it."""
-
-    page: Page
-    console: list[str] = field(default_factory=list)
-    requested: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def open_tab(browser: Browser) -> Iterator[Any]:
-    """Opens tabs of a theme, a size and with or without scripts; closes them after the test."""
-    contexts = []
-
-    def open_one(theme: str = "light", size: dict[str, int] = WIDE, *, scripts: bool = True) -> Tab:
-        context = browser.new_context(
-            color_scheme=theme,  # type: ignore[arg-type] - light or dark
-            viewport=size,  # type: ignore[arg-type] - width and height
-            java_script_enabled=scripts,
-            locale="fr-FR",
-        )
-        contexts.append(context)
-        tab = Tab(context.new_page())
-        tab.page.on("console", lambda message: tab.console.append(message.text))
-        tab.page.on("pageerror", lambda error: tab.console.append(str(error)))
-        tab.page.on("request", lambda request: tab.requested.append(request.url))
-        return tab
-
-    yield open_one
-    for context in contexts:
-        context.close()
+FULL = "/usage?from=2026-09-01&to=2026-09-30&quantity=total_tokens"
 
 
 def test_the_real_application_lets_an_operator_read_in_a_browser(
@@ -58,28 +22,18 @@ def test_the_real_application_lets_an_operator_read_in_a_browser(
 ) -> None:
     with api.client() as client:
         assert client.post("/v1/events", json=[make_event() for _ in range(3)]).status_code == 200
-    context = browser.new_context(http_credentials={"username": "operator", "password": api.operator_token})
+    context = signed_in(browser, api.url, api.operator_token)
     page, said = context.new_page(), list[str]()
     page.on("console", lambda message: said.append(message.text))
-    answer = page.goto(f"{api.url}/?from=2026-10-05&to=2026-10-05&bucket=hour&lang=fr")
+    answer = page.goto(f"{api.url}/usage?from=2026-10-05&to=2026-10-05&bucket=hour&lang=fr")
     assert answer is not None
     assert answer.status == 200
     assert page.locator(".headline-value").first.inner_text() == "3"
     assert page.locator("svg.chart-wide").is_visible()
     assert page.get_by_text("Données jusqu’à l’écriture n°").is_visible()
-    assert [text for text in said if "401" not in text] == []  # the browser asks once without the token
+    assert said == []
     context.close()
-    assert httpx.get(f"{api.url}/").status_code == 401
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds, each with its place. It is put into the page by the test's own debugger, past the policy."""
-    found = Axe().run(page)
-    return [
-        f"{rule['id']}: {node['target']} {node['failureSummary']}"
-        for rule in found.response["violations"]
-        for node in rule["nodes"]
-    ]
+    assert httpx.get(f"{api.url}/usage").headers["location"].startswith("/sign-in?")
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])
@@ -102,16 +56,16 @@ def test_axe_finds_nothing_on_the_full_page(
 )
 def test_axe_finds_nothing_on_the_other_states(console: Console, open_tab: Any, theme: str, state: str) -> None:
     chosen = selection()
-    address = "/?tenant=dinum"
+    address = "/usage?tenant=dinum"
     if state == "nothing recorded":
         console.answer = NOTHING_RECORDED
     elif state == "empty period":
         console.answer = reading([])
     elif state == "bad parameters":
-        address = "/?from=hier&bucket=week"
+        address = "/usage?from=hier&bucket=week"
     elif state == "unknown only":
         console.answer = reading([row(chosen.start, {"model": "a"}, requests=1)])
-        address = "/?from=2026-09-01&to=2026-09-30&quantity=pages"
+        address = "/usage?from=2026-09-01&to=2026-09-30&quantity=pages"
     elif state == "with notices":
         console.answer = replace(reading(list(platform_rows(chosen.question()))), news=NEWS)
         address = FULL
@@ -155,13 +109,13 @@ def test_the_policy_is_in_force(console: Console, open_tab: Any) -> None:
 
 def test_the_whole_page_works_without_scripts(console: Console, open_tab: Any) -> None:
     tab = open_tab(scripts=False)
-    tab.page.goto(f"{console.url}/")
+    tab.page.goto(f"{console.url}/usage")
     tab.page.get_by_label("Du", exact=True).fill("2026-09-01")
     tab.page.get_by_label("Jusqu’au (inclus)").fill("2026-09-15")
     tab.page.get_by_label("Grandeur").select_option(label="Jetons")
     tab.page.get_by_label("Répartir par").select_option(label="administration")
     tab.page.get_by_label("Modèle", exact=True).select_option("albert-large")
-    tab.page.get_by_role("button", name="Appliquer").click()
+    follow(tab.page.get_by_role("button", name="Appliquer"))
     asked = {name: values[0] for name, values in parse_qs(urlsplit(tab.page.url).query).items()}
     assert asked["quantity"] == "total_tokens"
     question = console.questions[-1]
@@ -177,7 +131,7 @@ def test_the_whole_page_works_without_scripts(console: Console, open_tab: Any) -
 
 def test_the_form_is_reached_and_sent_by_the_keyboard(console: Console, open_tab: Any) -> None:
     tab = open_tab()
-    tab.page.goto(f"{console.url}/")
+    tab.page.goto(f"{console.url}/usage")
     tab.page.keyboard.press("Tab")
     assert tab.page.evaluate("document.activeElement.textContent") == "Aller au contenu"
     tab.page.keyboard.press("Enter")
@@ -191,12 +145,12 @@ def test_the_form_is_reached_and_sent_by_the_keyboard(console: Console, open_tab
     assert [name for name in dict.fromkeys(reached) if name in fields] == fields
     assert "Français" not in reached  # the skip link skipped the header
     tab.page.keyboard.press("Enter")
-    tab.page.wait_for_url("**/?from=*")
+    tab.page.wait_for_url("**/usage?from=*")
 
 
 def test_what_has_the_focus_is_outlined(console: Console, open_tab: Any) -> None:
     tab = open_tab()
-    tab.page.goto(f"{console.url}/")
+    tab.page.goto(f"{console.url}/usage")
     for name in ("Appliquer", "quantity"):
         target = tab.page.get_by_role("button", name=name) if name == "Appliquer" else tab.page.locator(f"#{name}")
         tab.page.keyboard.press("Tab")  # the browser outlines what a keyboard reaches
@@ -208,7 +162,7 @@ def test_unknown_is_read_as_unknown_and_zero_as_zero(console: Console, open_tab:
     chosen = selection()
     console.answer = reading([row(chosen.start, {"model": "a"}, requests=2, input_tokens=0, uncounted_requests=1)])
     tab = open_tab()
-    tab.page.goto(f"{console.url}/?from=2026-09-01&to=2026-09-30")
+    tab.page.goto(f"{console.url}/usage?from=2026-09-01&to=2026-09-30")
     tab.page.get_by_text("1 ligne", exact=True).click()
     cells = tab.page.locator("table.data tbody td").all()
     assert [cell.inner_text().split("\n")[0] for cell in cells[:5]] == ["a", "2", "0", "1", "0"]
@@ -247,10 +201,10 @@ def test_the_language_is_switched_and_stays(
 ) -> None:
     tab = open_tab()
     tab.page.goto(f"{console.url}{FULL}&lang={language}")
-    tab.page.get_by_role("link", name=other).click()
+    follow(tab.page.get_by_role("link", name=other))
     assert tab.page.locator("h1").inner_text() == said
     assert "total_tokens" in tab.page.url
-    tab.page.get_by_role("navigation").get_by_role("link").filter(has_text="90").click()
+    follow(tab.page.get_by_role("navigation").get_by_role("link").filter(has_text="90"))
     assert tab.page.locator("h1").inner_text() == said
 
 
@@ -260,7 +214,7 @@ def test_the_table_is_read_page_by_page(console: Console, open_tab: Any) -> None
     tab = open_tab(scripts=False)
     tab.page.goto(console.url + FULL)
     tab.page.get_by_text(f"{row_count} lignes").click()
-    tab.page.get_by_role("link", name="Page suivante").click()
+    follow(tab.page.get_by_role("link", name="Page suivante"))
     assert tab.page.locator("table.data tbody tr").count() == row_count - 200
     assert tab.page.get_by_text("Page 2 sur 2").is_visible()
 
@@ -268,17 +222,17 @@ def test_the_table_is_read_page_by_page(console: Console, open_tab: Any) -> None
 def test_an_empty_period_leads_somewhere(console: Console, open_tab: Any) -> None:
     console.answer = reading([])
     tab = open_tab(scripts=False)
-    tab.page.goto(f"{console.url}/?from=2026-01-01&to=2026-01-31&tenant=dinum")
+    tab.page.goto(f"{console.url}/usage?from=2026-01-01&to=2026-01-31&tenant=dinum")
     assert tab.page.get_by_role("heading", name="Aucune consommation à montrer").is_visible()
     console.answer = None
-    tab.page.get_by_role("link", name="Voir la dernière période enregistrée").click()
+    follow(tab.page.get_by_role("link", name="Voir la dernière période enregistrée"))
     assert tab.page.locator("figure").is_visible()
 
 
 def test_bad_parameters_are_explained(console: Console, open_tab: Any) -> None:
     tab = open_tab(scripts=False)
-    answer = tab.page.goto(f"{console.url}/?from=hier")
+    answer = tab.page.goto(f"{console.url}/usage?from=hier")
     assert answer.status == 400
     assert "« from » n’est pas une date" in tab.page.get_by_role("alert").inner_text()
-    tab.page.get_by_role("link", name="Revenir aux trente derniers jours").click()
+    follow(tab.page.get_by_role("link", name="Revenir à la page"))
     assert tab.page.locator("figure").is_visible()

@@ -5,10 +5,15 @@ import os
 import signal
 import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
+from datetime import date
 
 import pytest
 
-from reports.drawing import Drawer, Drawing, DrawingError, draw, inline
+from metering.rules.periods import PARIS, bucket_starts
+from reports.choosing import drawings_of
+from reports.drawing import Drawer, Drawing, DrawingError, KeptDrawings, draw, inline
+from reports.usage_page import build_page
+from tests.pages.samples import reading, row, selection
 
 SPEC = {
     "data": {"values": [{"x": 0, "y": 3, "said": "a & <b>\x01"}, {"x": 1, "y": 5, "said": "c"}]},
@@ -20,6 +25,7 @@ SPEC = {
     },
 }
 DRAWING = Drawing(SPEC, "Deux barres", "chart")
+ANOTHER = Drawing(SPEC, "Deux autres barres", "chart")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -59,6 +65,19 @@ def test_marks_say_what_they_are_on_hover() -> None:
     assert titles == ["a & <b>\ufffd", "c"]
 
 
+@pytest.mark.parametrize(("day", "hours"), [(date(2026, 3, 29), 23), (date(2026, 10, 25), 25)])
+def test_days_on_which_clocks_change_have_as_many_bars_as_hours(day: date, hours: int) -> None:
+    chosen = selection(first=day, last=day, bucket="hour", group="none")
+    starts = bucket_starts(chosen.start, chosen.end, "hour", PARIS)
+    page = build_page(chosen, reading([row(start, requests=7) for start in starts]), today=day)
+    assert page.figure is not None
+    root = ET.fromstring(draw(drawings_of(page.figure, "fr")[0]))
+    said = [element.text or "" for element in root.iter(f"{SVG}title")]
+    assert len(said) == len(set(said)) == hours
+    assert [text for text in said if "UTC+" in text] == ([one for one in said if ", 2\u00a0h (" in one])
+    assert sum(", 2\u00a0h" in text for text in said) == hours - 23
+
+
 def test_labels_are_escaped() -> None:
     svg = inline('<svg xmlns="http://www.w3.org/2000/svg"/>', label='"><script>', css_class="chart")
     assert "<script>" not in svg
@@ -84,12 +103,29 @@ def test_drawings_come_back_in_order_also_when_asked_for_at_once() -> None:
     with_drawer(work)
 
 
+def test_the_same_drawing_is_made_once_and_the_least_wanted_ones_are_forgotten() -> None:
+    async def work(drawer: Drawer) -> None:
+        (first,) = await drawer.draw([DRAWING])
+        worker_of(drawer).kill()  # nobody needs it again
+        assert await drawer.draw([DRAWING, DRAWING]) == [first, first]
+
+    with_drawer(work)
+    kept = KeptDrawings(characters_max=10)
+    one, two, three = b"1", b"2", b"3"
+    kept.keep(one, "1234")
+    kept.keep(two, "5678")
+    assert kept.find(one) == "1234"
+    kept.keep(three, "90")
+    kept.keep(three, "9012")
+    assert (kept.find(one), kept.find(two), kept.find(three)) == ("1234", None, "9012")
+
+
 def test_a_worker_that_dies_is_replaced() -> None:
     async def work(drawer: Drawer) -> None:
         await drawer.draw([DRAWING])
         first = worker_of(drawer)
         os.kill(first.pid, signal.SIGKILL)
-        assert len(await drawer.draw([DRAWING])) == 1
+        assert len(await drawer.draw([ANOTHER])) == 1
         assert worker_of(drawer).pid != first.pid
 
     with_drawer(work)
@@ -102,10 +138,10 @@ def test_a_drawing_that_takes_too_long_fails_and_costs_only_its_worker() -> None
         os.kill(stuck.pid, signal.SIGSTOP)
         drawer._timeout_s = 0.3
         with pytest.raises(DrawingError, match="not drawn within"):
-            await drawer.draw([DRAWING])
+            await drawer.draw([ANOTHER])
         assert stuck.returncode == -signal.SIGKILL
         drawer._timeout_s = 60
-        assert len(await drawer.draw([DRAWING])) == 1
+        assert len(await drawer.draw([ANOTHER])) == 1
 
     with_drawer(work)
 
@@ -131,7 +167,7 @@ def test_closing_ends_the_worker_and_later_drawings_fail() -> None:
             worker = worker_of(drawer)
         assert worker.returncode is not None
         with pytest.raises(DrawingError, match="closed"):
-            await drawer.draw([DRAWING])
+            await drawer.draw([ANOTHER])
 
     asyncio.run(run())
 

@@ -22,7 +22,7 @@ from reports.notices import Notice, announcements, read_news
 from reports.pages import render_usage
 from reports.usage_page import Reading, build_page, read_ledger
 from tests.conftest import Api
-from tests.pages.samples import NEWS, NOTHING_RECORDED, NOW, TODAY, reading, selection
+from tests.pages.samples import FRAME, NEWS, NOTHING_RECORDED, NOW, TODAY, reading, selection
 from tests.people import add_agent
 
 DAY = timedelta(days=1)
@@ -133,8 +133,8 @@ def test_titles_texts_and_successors_are_in_the_language_of_the_page() -> None:
 
 
 def test_without_anything_to_say_there_is_no_section() -> None:
-    quiet = render_usage(build_page(selection(), reading([]), today=TODAY), [])
-    told_of = render_usage(build_page(selection(), replace(reading([]), news=NEWS), today=TODAY), [])
+    quiet = render_usage(build_page(selection(), reading([]), today=TODAY), [], FRAME)
+    told_of = render_usage(build_page(selection(), replace(reading([]), news=NEWS), today=TODAY), [], FRAME)
     assert "notices-title" in told_of
     assert "notices-title" not in quiet
 
@@ -142,7 +142,7 @@ def test_without_anything_to_say_there_is_no_section() -> None:
 def test_a_notice_is_text_wherever_it_stands() -> None:
     word = "<script>alert(1)</script>"
     news = replace(NEWS, notices=[Notice("incident", word, word, word, word, NOW, None)])
-    html = render_usage(build_page(selection(), replace(reading([]), news=news), today=TODAY), [])
+    html = render_usage(build_page(selection(), replace(reading([]), news=news), today=TODAY), [], FRAME)
     assert "<script" not in html
     assert html.count("&lt;script&gt;") == 2
 
@@ -267,7 +267,7 @@ def test_a_member_is_led_to_a_period_of_their_own(services: Services, use: Use) 
 
 @pytest.mark.parametrize(("role", "shows"), [("operator", True), ("manager", False), ("member", False)])
 def test_only_who_connects_a_gateway_is_shown_how(role: Any, shows: bool) -> None:
-    html = render_usage(build_page(selection(), replace(NOTHING_RECORDED, role=role), today=TODAY), [])
+    html = render_usage(build_page(selection(), replace(NOTHING_RECORDED, role=role), today=TODAY), [], FRAME)
     assert ("POST /v1/events" in html) == shows
     assert ("Aucune requête n’est encore enregistrée." in html) != shows
 
@@ -281,7 +281,7 @@ def test_agents_read_the_real_page_and_nothing_of_others(api: Api, services: Ser
     _, boss = add_agent(services, "dinum", "manager", "u-boss")
     pages = {}
     for name, token in (("one", one), ("boss", boss)):
-        answer = httpx.get(f"{api.url}/?from=2026-10-04&to=2026-10-04&group_by=user", auth=("any", token))
+        answer = httpx.get(f"{api.url}/usage?from=2026-10-04&to=2026-10-04&group_by=user", auth=("any", token))
         assert answer.status_code == 200
         pages[name] = answer.text
     assert "u-one" in pages["one"]
@@ -290,6 +290,6 @@ def test_agents_read_the_real_page_and_nothing_of_others(api: Api, services: Ser
     assert "u-one" in pages["boss"]
     assert "u-two" in pages["boss"]
     assert not any("three" in page or "sante" in page for page in pages.values())
-    refused = httpx.get(f"{api.url}/?tenant=sante", auth=("any", boss))
+    refused = httpx.get(f"{api.url}/usage?tenant=sante", auth=("any", boss))
     assert refused.status_code == 403
     assert "Ces données ne sont pas les vôtres" in refused.text

@@ -12,12 +12,15 @@ from litestar.datastructures import State
 from metering.errors import Unavailable, Unprocessable
 from metering.identity import Principal
 from metering.services import Services
-from reports.pages import SECURITY_HEADERS, render_usage
+from reports.choosing import TABLE_ROWS_MAX, drawings_of
+from reports.pages import render_usage
+from reports.rendering import SECURITY_HEADERS
 from reports.selection import BUCKETS, GROUPS, BadSelection, Selection, language_of, selection_from
-from reports.usage_page import TABLE_ROWS_MAX, build_page, drawings_of, read_ledger
+from reports.usage_page import build_page, read_ledger
 from tests.conftest import Api, MakeEvent
 from tests.pages.conftest import Console
 from tests.pages.samples import (
+    FRAME,
     NOTHING_RECORDED,
     NOW,
     TODAY,
@@ -163,7 +166,7 @@ def test_an_unknown_quantity_is_said_and_not_drawn() -> None:
     assert page.ranking is not None
     assert page.ranking.rows[0].amount is None
     assert page.ranking.rows[0].share is None
-    html = render_usage(page, [])
+    html = render_usage(page, [], FRAME)
     assert '<span aria-hidden="true">—</span><span class="unseen">inconnu</span>' in html
 
 
@@ -182,10 +185,20 @@ def test_the_table_is_cut_in_pages() -> None:
     last = build_page(selection(page=99), reading(rows), today=TODAY).table
     assert first is not None
     assert last is not None
-    assert (len(first.rows), first.position, first.previous_url, first.is_open) == (200, "Page 1 sur 3", None, False)
-    assert (len(last.rows), last.position, last.next_url, last.is_open) == (1, "Page 3 sur 3", None, True)
-    assert first.next_url is not None
-    assert first.next_url.endswith("&page=2#data")
+    assert (len(first.rows), first.paging.position, first.paging.previous_url, first.paging.is_open) == (
+        200,
+        "Page 1 sur 3",
+        None,
+        False,
+    )
+    assert (len(last.rows), last.paging.position, last.paging.next_url, last.paging.is_open) == (
+        1,
+        "Page 3 sur 3",
+        None,
+        True,
+    )
+    assert first.paging.next_url is not None
+    assert first.paging.next_url.endswith("&page=2#data")
 
 
 def test_a_quantity_without_a_column_gets_one() -> None:
@@ -211,7 +224,7 @@ def test_an_empty_ledger_says_how_to_send_the_first_event() -> None:
     page = build_page(selection(), NOTHING_RECORDED, today=TODAY)
     assert page.empty is not None
     assert page.empty.is_new
-    html = render_usage(page, [])
+    html = render_usage(page, [], FRAME)
     assert "POST /v1/events" in html
     assert "jauge demo" in html
 
@@ -230,7 +243,7 @@ def test_names_from_events_are_text_wherever_they_stand() -> None:
     page = build_page(
         selection(filters={"tenant": name}), reading([row(SEPTEMBER_FIRST, {"model": name}, requests=1)]), today=TODAY
     )
-    html = render_usage(page, [])
+    html = render_usage(page, [], FRAME)
     assert "<script" not in html
     assert "&lt;script&gt;" in html
 
@@ -238,7 +251,7 @@ def test_names_from_events_are_text_wherever_they_stand() -> None:
 def test_without_a_drawing_the_page_stands_and_says_so() -> None:
     chosen = selection()
     page = build_page(chosen, reading(list(platform_rows(chosen.question()))), today=TODAY)
-    html = render_usage(page, None)
+    html = render_usage(page, None, FRAME)
     assert "Le graphique n’a pas pu être tracé" in html
     assert "mistral-small" in html
 
@@ -252,7 +265,7 @@ def test_every_grouping_and_bucket_gives_a_page(group: str, bucket: str, languag
     assert page.figure is not None
     for drawing in drawings_of(page.figure, chosen.language):
         assert drawing.spec["layer"]
-    assert "<h1>" in render_usage(page, [])
+    assert "<h1>" in render_usage(page, [], FRAME)
 
 
 def test_a_chart_too_fine_is_drawn_by_the_day_and_says_so() -> None:
@@ -268,7 +281,7 @@ def test_a_chart_too_fine_is_drawn_by_the_day_and_says_so() -> None:
 
 
 def test_the_page_goes_with_its_policy_and_into_no_shared_cache(console: Console) -> None:
-    answer = httpx.get(console.url)
+    answer = httpx.get(f"{console.url}/usage")
     assert answer.status_code == 200
     assert {name: answer.headers[name] for name in SECURITY_HEADERS} == dict(SECURITY_HEADERS)
     assert answer.headers["content-language"] == "fr"
@@ -278,7 +291,7 @@ def test_the_page_goes_with_its_policy_and_into_no_shared_cache(console: Console
 
 
 def test_static_files_may_be_kept_and_their_address_changes_with_them(console: Console) -> None:
-    (address,) = re.findall(r'href="(/static/jauge\.css\?v=[0-9a-f]{12})"', httpx.get(console.url).text)
+    (address,) = re.findall(r'href="(/static/jauge\.css\?v=[0-9a-f]{12})"', httpx.get(f"{console.url}/usage").text)
     answer = httpx.get(console.url + address)
     assert answer.headers["content-type"].startswith("text/css")
     assert "immutable" in answer.headers["cache-control"]
@@ -287,7 +300,7 @@ def test_static_files_may_be_kept_and_their_address_changes_with_them(console: C
 
 @pytest.mark.parametrize(("language", "said"), [("fr", "Identifiant de la requête"), ("en", "Request id")])
 def test_bad_parameters_are_a_clear_page_with_the_request_id(console: Console, language: str, said: str) -> None:
-    answer = httpx.get(f"{console.url}/?from=hier&bucket=<b>", headers={"Accept-Language": language})
+    answer = httpx.get(f"{console.url}/usage?from=hier&bucket=<b>", headers={"Accept-Language": language})
     assert answer.status_code == 400
     assert said in answer.text
     assert re.search(r"<code>[0-9a-f]{32}</code>", answer.text)
@@ -297,14 +310,14 @@ def test_bad_parameters_are_a_clear_page_with_the_request_id(console: Console, l
 
 def test_an_outage_says_when_to_come_back(console: Console) -> None:
     console.answer = Unavailable("database_unavailable", "away", retry_after_s=5)
-    answer = httpx.get(console.url)
+    answer = httpx.get(f"{console.url}/usage")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "momentanément indisponible" in answer.text
 
 
 def test_a_rule_of_the_ledger_is_a_bad_request_here(console: Console) -> None:
     console.answer = Unprocessable("period_too_long", "Too long to be cut in hours.")
-    answer = httpx.get(f"{console.url}/?lang=en")
+    answer = httpx.get(f"{console.url}/usage?lang=en")
     assert answer.status_code == 400
     assert "Too long to be cut in hours." in answer.text
 
@@ -341,7 +354,7 @@ def test_the_page_shows_what_was_sent_and_the_csv_agrees(api: Api, services: Ser
 
 
 def test_the_event_shown_as_an_example_is_accepted(api: Api) -> None:
-    page = render_usage(build_page(selection(), NOTHING_RECORDED, today=TODAY), [])
+    page = render_usage(build_page(selection(), NOTHING_RECORDED, today=TODAY), [], FRAME)
     found = re.search(r"<pre[^>]*><code>(.*?)</code>", page, re.DOTALL)
     assert found is not None
     head, _, body = unescape(found[1]).partition("\n\n")
