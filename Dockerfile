@@ -13,7 +13,7 @@ COPY migrations migrations
 RUN uv pip install --python /opt/jauge/bin/python --no-deps --no-build-isolation .
 
 FROM python:3.13-slim
-RUN useradd --system --no-create-home jauge
+RUN useradd --system --no-create-home jauge && install --directory --owner=jauge --mode=0700 /data
 COPY --from=build /opt/jauge /opt/jauge
 ENV PATH=/opt/jauge/bin:$PATH PYTHONUNBUFFERED=1
 USER jauge

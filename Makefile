@@ -24,15 +24,20 @@ $(VENV)/.installed-dev: $(VENV)/.installed-run requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	touch $@
 
+$(VENV)-litellm/.installed: $(VENV)/.uv requirements/litellm.txt  # of its own: the proxy pins other versions
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-litellm
+	$(BIN)/uv pip install --quiet --python $(VENV)-litellm/bin/python --require-hashes -r requirements/litellm.txt
+	touch $@
+
 demo: install  ## Everything with a simulated gateway; EVENTS=file.ndjson plays a file instead
 	$(BIN)/jauge demo $(if $(EVENTS),--events $(EVENTS))
 
 serve: install  ## The API and the pages
 	$(BIN)/jauge serve
 
-test: $(VENV)/.installed-dev lint  ## Lint, types, architecture and every test
+test: $(VENV)/.installed-dev $(VENV)-litellm/.installed lint  ## Lint, types, architecture and every test
 	$(BIN)/python -m tests.pages.browser install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev  ## Format, lint, types, who imports whom
 	$(BIN)/ruff format --check .
@@ -48,6 +53,7 @@ lock: $(VENV)/.uv  ## Pin every dependency with its hashes
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -c requirements/dev.txt -o requirements/run.txt
 	echo hatchling | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -c requirements/dev.txt -o requirements/build.txt
 	echo uv | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements/uv.txt
+	$(BIN)/uv pip compile requirements/litellm.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements/litellm.txt
 
 clean:  ## Remove what was installed; data in .jauge/ stays
-	rm -rf $(VENV) .browser
+	rm -rf $(VENV) $(VENV)-litellm .browser

@@ -15,8 +15,12 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
+from litestar.types import ControllerRouterHandler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from metering.billing.closing_routes import closing_router
+from metering.billing.routes import billing_router
+from metering.carbon.routes import carbon_router
 from metering.catalog.activation import activate
 from metering.catalog.routes.access import access_router
 from metering.catalog.routes.acting import clock
@@ -27,13 +31,34 @@ from metering.catalog.routes.me import me_router
 from metering.catalog.routes.models import models_router
 from metering.catalog.routes.people import people_router
 from metering.catalog.routes.service import service_router
-from metering.errors import JaugeError
+from metering.catalog.routes.sessions import sessions_router
+from metering.console.admin_routes import admin_pages
+from metering.console.asking import asking_router
+from metering.console.demo_people import demo_router
+from metering.console.documents import documents_router
+from metering.console.guards import recognise, require_any_page
+from metering.console.identified import identified_router
+from metering.console.keys import key_forms
+from metering.console.own_sessions import own_sessions_router
+from metering.console.people import people_forms
+from metering.console.raises import raise_forms
+from metering.console.signing_in import signing_router, to_sign_in
+from metering.console.terms import terms_forms
+from metering.embeds import embeds_router, opened
+from metering.errors import Forbidden, JaugeError, Unauthorized
 from metering.events.routes import CHECKING_MAX, events_router
+from metering.exporting.delivery_routes import deliveries_router
+from metering.exporting.routes import exporting_router
 from metering.health import check_stores
 from metering.ledger.routes import ledger_router
 from metering.metrics import WAITING
+from metering.offering import LIMITS, standings_of
 from metering.openapi import document_errors
+from metering.overseeing import told
+from metering.quotas.envelopes import envelopes_router
 from metering.quotas.routes import quotas_router
+from metering.reconciliation.routes import reconciliation_router
+from metering.reporting import TRAIL, indicative_costs, indicative_sums
 from metering.services import Services
 from metering.web import (
     TOKEN_SECURITY,
@@ -46,8 +71,19 @@ from metering.web import (
 )
 from reports.activation import activation_pages
 from reports.api import usage_router
+from reports.carbon_api import carbon_reports
 from reports.drawing import Drawer
+from reports.embed_pages import embed_pages
+from reports.exports.api import exports_router
+from reports.gateway_usage import gateway_usage_router
+from reports.journal_api import journal_api
+from reports.journal_pages import journal_pages
+from reports.limits_pages import limits_pages
+from reports.method_pages import method_pages
+from reports.organization import organization_router
+from reports.overview_pages import OverviewPages, OverviewSources
 from reports.pages import pages_router
+from reports.rendering import answer_error
 
 DOCS_ASSETS = Path(litestar_offline_docs.__file__).parent / "static"
 
@@ -82,6 +118,7 @@ catalog_router = Router(
 def create_app(services: Services) -> Litestar:
     """The application on these services."""
     drawer = Drawer()
+    overview = OverviewPages(drawer, OverviewSources(told, standings_of))
 
     @asynccontextmanager
     async def watching(app: Litestar) -> AsyncIterator[None]:
@@ -89,36 +126,22 @@ def create_app(services: Services) -> Litestar:
             yield
         await app.state.quotas.close()
 
+    @asynccontextmanager
+    async def answering_envoy(app: Litestar) -> AsyncIterator[None]:
+        address = app.state.settings.envoy_address
+        if address is None:
+            yield
+            return
+        from metering.envoy.service import RateLimits  # noqa: PLC0415 - gRPC, which few need
+        from metering.envoy.serving import serving  # noqa: PLC0415
+
+        async with serving(address, RateLimits(app.state.quotas, app.state.catalog), app.state.doorkeeper):
+            yield
+
     app = Litestar(
-        lifespan=[lambda _app: drawer.running(), watching],
-        route_handlers=[
-            healthz,
-            readyz,
-            metrics,
-            events_router,
-            ledger_router,
-            catalog_router,
-            models_router,
-            quotas_router,
-            usage_router(guards=[require_reader], security=TOKEN_SECURITY),
-            pages_router(drawer, guards=[require_reader]),
-            create_static_files_router("/docs/assets", [DOCS_ASSETS], include_in_schema=False),
-        ],
-        state=State(
-            {
-                "settings": services.settings,
-                "engine": services.engine,
-                "committer": services.committer,
-                "intake": services.intake,
-                "corrections": services.corrections,
-                "catalog": services.catalog,
-                "doorkeeper": services.doorkeeper,
-                "master_key": services.master_key,
-                "quotas": services.quotas(),
-                "redis": services.redis(),
-                "checking": anyio.CapacityLimiter(CHECKING_MAX),
-            }
-        ),
+        lifespan=[lambda _app: drawer.running(), overview.running, watching, answering_envoy],
+        route_handlers=_routes(drawer, overview),
+        state=_state(services),
         middleware=[request_log],
         exception_handlers={
             JaugeError: problem_of_ours,
@@ -131,6 +154,87 @@ def create_app(services: Services) -> Litestar:
     )
     document_errors(app.openapi_schema)
     return app
+
+
+def _routes(drawer: Drawer, overview: OverviewPages) -> list[ControllerRouterHandler]:
+    """The API, then the pages and what their forms do."""
+    return [
+        healthz,
+        readyz,
+        metrics,
+        events_router,
+        ledger_router,
+        catalog_router,
+        models_router,
+        quotas_router,
+        billing_router,
+        reconciliation_router,
+        envelopes_router,
+        closing_router,
+        carbon_router(guards=[require_reader], security=TOKEN_SECURITY),
+        carbon_reports(guards=[require_reader], security=TOKEN_SECURITY),
+        usage_router(guards=[require_reader], security=TOKEN_SECURITY),
+        exporting_router,
+        deliveries_router,
+        exports_router(guards=[require_reader], security=TOKEN_SECURITY),
+        journal_api(indicative_costs, TRAIL, guards=[require_reader], security=TOKEN_SECURITY),
+        organization_router(indicative_sums, guards=[require_reader], security=TOKEN_SECURITY),
+        gateway_usage_router(indicative_sums, guards=[require_reader], security=TOKEN_SECURITY),
+        _pages(drawer, overview),
+        embeds_router,
+        embed_pages(drawer, opened),
+        method_pages(guards=[recognise]),
+        signing_router,
+        identified_router,
+        asking_router,
+        demo_router,
+        own_sessions_router,
+        sessions_router,
+        key_forms,
+        raise_forms,
+        people_forms,
+        terms_forms,
+        admin_pages,
+        create_static_files_router("/docs/assets", [DOCS_ASSETS], include_in_schema=False),
+    ]
+
+
+def _state(services: Services) -> State:
+    """What handlers reach."""
+    return State(
+        {
+            "settings": services.settings,
+            "engine": services.engine,
+            "committer": services.committer,
+            "intake": services.intake,
+            "corrections": services.corrections,
+            "catalog": services.catalog,
+            "doorkeeper": services.doorkeeper,
+            "sessions": services.sessions,
+            "signing": services.signing(),
+            "master_key": services.master_key,
+            "quotas": services.quotas(),
+            "closer": services.closer(),
+            "redis": services.redis(),
+            "export_sources": services.export_sources(),
+            "checking": anyio.CapacityLimiter(CHECKING_MAX),
+        }
+    )
+
+
+def _pages(drawer: Drawer, overview: OverviewPages) -> Router:
+    """The pages of who has signed in; who hasn't is led to signing in."""
+    return Router(
+        "/",
+        route_handlers=[
+            overview.router(guards=[require_any_page]),
+            pages_router(drawer, guards=[require_any_page]),
+            journal_pages(indicative_costs, TRAIL, guards=[require_any_page]),
+            limits_pages(LIMITS, guards=[require_any_page]),
+            documents_router(),
+        ],
+        exception_handlers={Unauthorized: to_sign_in, Forbidden: answer_error},
+    )
 
 
 def _openapi() -> OpenAPIConfig:

@@ -1,7 +1,7 @@
 """Connections and transactions. The only place that commits."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
@@ -82,6 +82,28 @@ def transaction(engine: sa.Engine, *, snapshot: bool = False, actor: Actor | Non
         if (outage := outage_of(error)) is None:
             raise
         raise outage from error
+
+
+@contextmanager
+def alone(engine: sa.Engine, lock: int) -> Iterator[bool]:
+    """Hold a lock of the database while the block runs; False where another process, or thread, has it.
+
+    The server lets go of it when the connection ends, however it ends. Raises: Unavailable.
+    """
+    try:
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    except (DBAPIError, sa.exc.TimeoutError) as error:
+        if (outage := outage_of(error)) is None:
+            raise
+        raise outage from error
+    try:
+        yield connection.scalar(sa.select(sa.func.pg_try_advisory_lock(lock))) is True
+    finally:
+        # Let go at once; where that fails, the connection must not go back to the others with a lock.
+        with suppress(DBAPIError):
+            connection.execute(sa.select(sa.func.pg_advisory_unlock(lock)))
+        connection.invalidate()
+        connection.close()
 
 
 def _act_for(connection: sa.Connection, actor: Actor) -> None:

@@ -1,5 +1,6 @@
 """`jauge demo`: the whole service with a simulated gateway, on one machine."""
 
+import json
 import os
 import secrets
 import signal
@@ -10,33 +11,63 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import rich_click as click
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from metering.accounts import die_with
 from metering.catalog.apply import Change, Wanted, apply, read_file
+from metering.catalog.changes import hold_catalog
 from metering.catalog.documents import Document, Notice, Retirement
+from metering.catalog.issued_keys import SECRET_PREFIX
 from metering.catalog.kinds import KINDS, Kind, load
 from metering.catalog.tokens import add_token, revoke_token
+from metering.console.demo_people import check_demo_host
 from metering.database import Actor, transaction
+from metering.demo_closing import close_month_before
 from metering.errors import Unavailable
 from metering.logs import configure_logs
 from metering.outbox.secrets import key_of_folder
 from metering.progress import Unit, progress
 from metering.services import Services, open_services
 from metering.settings import Settings, get_settings
-from metering.simulator import HttpDoor, QuotaDesk, SimulatedGateway, StreamDoor
+from metering.simulator import (
+    APPLICATIONS,
+    NODES_SOURCE,
+    Application,
+    Counter,
+    HttpDoor,
+    Nodes,
+    QuotaDesk,
+    SimulatedGateway,
+    StreamDoor,
+)
 from metering.simulator.population import RETIRING_MODEL
+from metering.tables import account, api_key, energy_reading, person
 
 LIVE_EVENTS_PER_S = 0.5
 """Enough to see the page move; a day of it stays in proportion to the days of the history."""
-START_S_MAX = 30
+SHOWN_TENANT = "interieur"
+"""Administration whose manager and agent the console may be seen as: it has a convention, and invoices."""
+
+PersonKind = Literal["manager", "member"]
+
+PEOPLE: Mapping[PersonKind, Mapping[str, str]] = {
+    "manager": {"name": "Camille Durand", "email": "camille.durand@interieur.example"},
+    "member": {"name": "Dominique Petit", "email": "dominique.petit@interieur.example"},
+}
+"""Who they are; made up."""
+KEY_NAME = "Réponse au courrier"
+KEY_LIVES: Mapping[PersonKind, timedelta] = {"manager": timedelta(days=20), "member": timedelta(days=200)}
+
+START_S_MAX = 120
 STOP_S_MAX = 25
 LOG_TAIL_LINES = 20
 
@@ -44,22 +75,26 @@ LOG_TAIL_LINES = 20
 def run_demo(file: Path | None, port: int | None) -> None:
     """Start the stores, the server, the worker and a gateway that plays a file, or 30 days and then live traffic.
 
-    Returns on Ctrl-C. Raises: Unavailable if a part doesn't start or ends early.
+    Returns on Ctrl-C. Raises: Unavailable if a part doesn't start or ends early; Unprocessable on a host that others
+    reach: whoever opens the console may be anybody of the demo.
     """
     settings = get_settings()
+    check_demo_host(settings.model_copy(update={"demo_accounts": demo_accounts()}), settings.host)
     configure_logs("text", "warning")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with open_services(settings) as services, ExitStack() as stack:
         apply_catalogue(services.engine, datetime.now(UTC))
+        add_people(services.engine, datetime.now(UTC))
         chosen_port = _free_port(settings.host, settings.port if port is None else port)
         url = f"http://{settings.host}:{chosen_port}"
         server = stack.enter_context(_child(services, url, "serve", "--port", str(chosen_port)))
         worker = stack.enter_context(_child(services, url, "worker"))
         _await_answer(url, server, stop)
         click.echo(
-            f"\n  Jauge: {url}\n  API:   {url}/docs\n  Logs:  {settings.data.resolve()}\n\n  Ctrl-C stops everything.\n"
+            f"\n  Jauge: {url}  (the bar on top shows it as an operator, a manager or an agent)\n"
+            f"  API:   {url}/docs\n  Logs:  {settings.data.resolve()}\n\n  Ctrl-C stops everything.\n"
         )
         token = stack.enter_context(_gateway_token(services))
         threading.Thread(target=_watch, args=((server, worker), stop), daemon=True).start()
@@ -71,16 +106,52 @@ def run_demo(file: Path | None, port: int | None) -> None:
 def apply_catalogue(engine: sa.Engine, now: datetime) -> list[Change]:
     """Write the demo's catalogue, and return what changed: nothing, when it is there already.
 
-    What has dates near the present is written by the first start only, so that its dates stay.
+    What has dates near the present is written by the first start only, so that its dates stay; so is what can't be
+    changed, which the data of an older demo may have in another form.
     """
     wanted = read_file((files("metering.simulator") / "catalogue.yaml").read_bytes())
+    changing = [(kind, document) for kind, document in wanted.documents if not kind.is_final]
+    once = [(kind, document) for kind, document in wanted.documents if kind.is_final] + _dated_documents(now)
     with transaction(engine, actor=Actor("demo")) as connection:
-        dated = [
-            (kind, document)
-            for kind, document in _dated_documents(now)
-            if kind.key_of(document) not in load(connection, kind)
-        ]
-        return apply(connection, Wanted([*wanted.documents, *dated]))
+        new = [(kind, document) for kind, document in once if kind.key_of(document) not in load(connection, kind)]
+        order = list(KINDS)
+        return apply(connection, Wanted(sorted([*changing, *new], key=lambda item: order.index(item[0].name))))
+
+
+def demo_accounts() -> dict[PersonKind, str]:
+    """Accounts of the console's switch, by kind: those who call most through an application of one administration."""
+    manager, member = (caller.user for caller in _shown_application().callers[:2])
+    assert manager is not None
+    assert member is not None
+    return {"manager": manager, "member": member}
+
+
+def _shown_application() -> Application:
+    return next(one for one in APPLICATIONS if one.tenant == SHOWN_TENANT and not one.pipeline)
+
+
+def add_people(engine: sa.Engine, now: datetime) -> None:
+    """Give the agents of the switch their accounts, and the keys they call with; what is there stays as it is."""
+    with transaction(engine, actor=Actor("demo")) as connection:
+        hold_catalog(connection)
+        for kind, account_id in demo_accounts().items():
+            known = connection.scalar(sa.select(account.c.id).where(account.c.id == account_id))
+            if known is None:
+                own = {"tenant": SHOWN_TENANT, "account": account_id, "language": "fr"}
+                connection.execute(account.insert().values(id=account_id, tenant=SHOWN_TENANT, role=kind))
+                connection.execute(person.insert().values(**own, **PEOPLE[kind]))
+                connection.execute(api_key.insert().values(**_key_of(kind, account_id, now)))
+
+
+def _key_of(kind: PersonKind, account_id: str, now: datetime) -> dict[str, object]:
+    """The key that the simulated gateway names; nobody has its secret. The manager's is about to expire."""
+    application = _shown_application()
+    caller = next(one for one in application.callers if one.user == account_id)
+    return {
+        "id": caller.api_key, "tenant": SHOWN_TENANT, "account": account_id, "project": application.project,
+        "name": KEY_NAME, "prefix": SECRET_PREFIX, "digest": secrets.token_bytes(32),
+        "expires_at": now + KEY_LIVES[kind],
+    }  # fmt: skip
 
 
 def _dated_documents(now: datetime) -> list[tuple[Kind, Document]]:
@@ -108,14 +179,18 @@ def _dated_documents(now: datetime) -> list[tuple[Kind, Document]]:
 
 def _play(services: Services, url: str, token: str, file: Path | None, stop: threading.Event) -> None:
     doors = (HttpDoor(url, token), StreamDoor(services.stores.redis_url, services.settings.stream_name))
-    gateway = SimulatedGateway(doors)
-    try:
+    nodes = Nodes(last_counters(services.engine))
+    with ExitStack() as stack:
+        gateway = SimulatedGateway(doors, watch=nodes.watch)
+        stack.callback(gateway.close)
         if file is not None:
             with _bar("bytes") as show:
                 gateway.play_file(file, show, stop=stop)
         else:
             with _bar("events") as show:
                 gateway.send_history(show, stop=stop)
+            stack.enter_context(_agents(nodes, HttpDoor(url, token), stop))
+            stack.enter_context(_closing(services, stop))
         tally = gateway.tally
         click.echo(
             f"  {tally.accepted + tally.streamed:,} events sent; the console shows them as they enter the ledger."
@@ -125,8 +200,48 @@ def _play(services: Services, url: str, token: str, file: Path | None, stop: thr
             gateway.run_live(stop, rate_per_s=LIVE_EVENTS_PER_S, admit=desk.admit)
             desk.close()
         stop.wait()
+
+
+def last_counters(engine: sa.Engine) -> dict[str, Counter]:
+    """Where the counters of the simulated GPUs stood at the last reading, by UUID."""
+    reading = energy_reading.c
+    query = (
+        sa.select(reading.gpu, reading.at, reading.energy_mj, reading.host_energy_mj)
+        .where(reading.source == NODES_SOURCE)
+        .ext(distinct_on(reading.node, reading.gpu))
+        .order_by(reading.node, reading.gpu, reading.at.desc())
+    )
+    with transaction(engine) as connection:
+        return {gpu: Counter(*counter) for gpu, *counter in connection.execute(query)}
+
+
+@contextmanager
+def _agents(nodes: Nodes, door: HttpDoor, stop: threading.Event) -> Iterator[None]:
+    """Readings of the simulated GPUs, sent beside the gateway's events until the demo stops.
+
+    By HTTP alone: what was answered is recorded, so a demo that starts again goes on from what the database has.
+    """
+    sender = SimulatedGateway((door,))
+    thread = threading.Thread(target=sender.send_readings, args=(nodes, stop), name="agents")
+    thread.start()
+    try:
+        yield
     finally:
-        gateway.close()
+        stop.set()
+        thread.join()
+        sender.close()
+
+
+@contextmanager
+def _closing(services: Services, stop: threading.Event) -> Iterator[None]:
+    """The month before, closed beside the gateway's events once it is complete, so that there are documents."""
+    thread = threading.Thread(target=close_month_before, args=(services, stop), name="closing")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextmanager
@@ -165,6 +280,7 @@ def _child(services: Services, url: str, *command: str) -> Iterator[subprocess.P
         "JAUGE_LOG_FORMAT": "text",
         "JAUGE_HOST": settings.host,
         "JAUGE_PUBLIC_URL": url,
+        "JAUGE_DEMO_ACCOUNTS": json.dumps(demo_accounts()),
     }
     if settings.secret_key is None:  # to its children the embedded database is somebody else's
         environment["JAUGE_SECRET_KEY"] = key_of_folder(settings.data).decode()

@@ -35,12 +35,15 @@ class JaugeError(Exception):
         expected: str | None = None,
         retry_after_s: int | None = None,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(code, detail)  # what it is made of again in another process
         self.code = code
         self.detail = detail
         self.field = field
         self.expected = expected
         self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.detail
 
     def problem(self) -> dict[str, object]:
         """Members of the problem+json document (RFC 9457)."""

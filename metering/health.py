@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from metering import migrate
 from metering.errors import Unavailable
+from metering.valkey import outages
 
 if TYPE_CHECKING:
     import redis
@@ -15,13 +16,11 @@ CONSUMER_SILENT_MS_MAX = 60_000
 
 def check_stores(engine: sa.Engine, client: "redis.Redis") -> None:
     """Ask both stores. Raises: Unavailable if one is away, or the tables aren't current."""
-    import redis  # noqa: PLC0415 - a fifth of a second that most commands don't need
-
     if not migrate.is_current(engine):
         raise Unavailable("database_outdated", "The database needs `jauge migrate`.", retry_after_s=30)
     try:
         client.ping()
-    except redis.RedisError as error:
+    except outages() as error:
         raise Unavailable("stream_unavailable", "The stream's server is away.", retry_after_s=5) from error
 
 

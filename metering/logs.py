@@ -39,5 +39,6 @@ def configure_logs(log_format: Literal["json", "text"], level: Literal["debug", 
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("uvicorn.access").disabled = True  # requests are logged once, with their id
-    for chatty in ("apscheduler", "httpx"):  # every run of a job; every address that is called
+    # Every run of a job; every address that is called; every part of a library that is found.
+    for chatty in ("apscheduler", "httpx", "alembic.runtime.plugins"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
-Unit = Literal["bytes", "rows", "events"]
+Unit = Literal["bytes", "rows", "events", "hours", "documents"]
 
 
 class Advance(Protocol):

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from metering import embedded, migrate
+from metering.catalog.sessions import Lives, Sessions
 from metering.catalog.snapshot import CatalogReader
 from metering.catalog.tokens import Doorkeeper
 from metering.database import engine_for
@@ -20,11 +22,17 @@ from metering.outbox.secrets import MasterKey, load_master_key
 from metering.quotas.building import CounterBuilder
 from metering.quotas.store import CounterStore
 from metering.settings import Settings
+from metering.valkey import connect
 
 if TYPE_CHECKING:
     import redis
 
+    from metering.billing.closing import Closer
+    from metering.console.sign_in import SignIn
+    from metering.exporting.delivering import Deliverer
+    from metering.exporting.working import Exporter
     from metering.quotas.service import QuotaService
+    from reports.exports.making import Sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class Services:
     corrections: Corrections
     catalog: CatalogReader
     doorkeeper: Doorkeeper
+    sessions: Sessions
     master_key: MasterKey
 
     def counters(self) -> CounterBuilder:
@@ -55,19 +64,49 @@ class Services:
 
     def quotas(self) -> "QuotaService":
         """What answers the gateway's question; for one event loop."""
-        import redis.asyncio  # noqa: PLC0415
-
         from metering.quotas.service import QuotaService  # noqa: PLC0415
         from metering.quotas.store import AsyncCounterStore  # noqa: PLC0415
 
-        client = redis.asyncio.Redis.from_url(self.stores.redis_url, socket_connect_timeout=1)
-        return QuotaService(self.catalog, AsyncCounterStore(client), self.counters())
+        return QuotaService(self.catalog, AsyncCounterStore(self.stores.redis_url), self.counters())
+
+    def export_sources(self) -> "Sources":
+        """What exports are made from; accounts of the seller's books are those that settings name."""
+        from metering.billing.amounts import amounts_by  # noqa: PLC0415 - what few commands need
+        from reports.exports.accounting import Accounts  # noqa: PLC0415
+        from reports.exports.making import Sources  # noqa: PLC0415
+
+        named = self.settings
+        accounts = Accounts(named.account_journal, named.account_customer, named.account_revenue, named.account_vat)
+        return Sources(self.engine, amounts_by(self.catalog), accounts)
+
+    def exporter(self) -> "Exporter":
+        """What makes the exports that were asked for."""
+        from metering.exporting.working import Exporter  # noqa: PLC0415 - what few commands need
+
+        return Exporter(self.export_sources(), self.settings.data, timedelta(hours=self.settings.exports_keep_h))
+
+    def deliverer(self) -> "Deliverer":
+        """What delivers exports. Raises: Unprocessable where settings name no file of deliveries."""
+        from metering.exporting.delivering import deliverer_of  # noqa: PLC0415 - what few commands need
+
+        return deliverer_of(self.export_sources(), self.settings.data, self.settings.deliveries)
+
+    def closer(self) -> "Closer":
+        """What closes months, with documents as files."""
+        from metering.billing.closing import Closer  # noqa: PLC0415 - typesetting and XML, which few commands need
+        from reports.documents import files_of  # noqa: PLC0415
+
+        return Closer(self.engine, self.settings.data, files_of, self.settings.close_grace_days)
+
+    def signing(self) -> "SignIn":
+        """What signing in on the pages needs."""
+        from metering.console.sign_in import sign_in_of  # noqa: PLC0415 - of the server alone
+
+        return sign_in_of(self.settings, self.redis())
 
     def redis(self) -> "redis.Redis":
         """A client of the stream's server."""
-        import redis  # noqa: PLC0415 - a fifth of a second that most commands don't need
-
-        return redis.Redis.from_url(self.stores.redis_url, socket_connect_timeout=5, health_check_interval=30)
+        return connect(self.stores.redis_url, socket_connect_timeout=5, health_check_interval=30)
 
 
 @contextmanager
@@ -82,6 +121,11 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
                 migrate_database(servers.database_url)
             database_url, redis_url = database_url or servers.database_url, redis_url or servers.redis_url
         yield Stores(database_url, redis_url)
+
+
+def lives_of(settings: Settings) -> Lives:
+    """How long sessions last."""
+    return Lives(timedelta(minutes=settings.session_idle_min), timedelta(hours=settings.session_most_h))
 
 
 def migrate_database(database_url: str) -> None:
@@ -114,6 +158,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
                 corrections=Corrections(engine, ledger),
                 catalog=catalog,
                 doorkeeper=Doorkeeper(catalog),
+                sessions=Sessions(engine, catalog, lives_of(settings), frozenset(settings.oidc_operators)),
                 master_key=load_master_key(settings),
             )
         finally:

@@ -2,9 +2,9 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,11 +18,17 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(
         default=None,
-        description="Valkey or Redis 7 or later, as a redis:// or unix:// URL. Unset: the embedded server.",
+        description="Valkey or Redis 7 or later, as a redis://, unix:// or redis+cluster:// URL. Unset: the embedded "
+        "server.",
     )
     data: Path = Field(default=Path(".jauge"), description="Folder of the embedded servers' data.")
     host: str = Field(default="127.0.0.1", description="Address the HTTP server listens on.")
     port: int = Field(default=8321, ge=0, le=65535, description="Port the HTTP server listens on; 0 takes a free one.")
+    envoy_address: str | None = Field(
+        default=None,
+        pattern="^[^ ]+:[0-9]+$",
+        description="Address (HOST:PORT) at which the API answers Envoy's rate limit calls over gRPC. Unset: nowhere.",
+    )
     read_access: Literal["token", "open"] = Field(
         default="token",
         description="Who may read usage and pages: holders of an operator token, or everybody who reaches the port.",
@@ -59,7 +65,47 @@ class Settings(BaseSettings):
     public_url: str = Field(
         default="http://127.0.0.1:8321",
         pattern="^https?://[^ ]+$",
-        description="Address at which people reach the pages, for links in mails.",
+        description="Address at which people reach the pages, for links in mails; with https:// cookies are secure.",
+    )
+    session_idle_min: int = Field(
+        default=120, ge=1, description="Minutes after which a session that isn't used ends on the pages."
+    )
+    session_most_h: int = Field(default=12, ge=1, description="Hours after which a session ends in any case.")
+    trusted_proxies: str = Field(
+        default="127.0.0.1",
+        pattern="^[^ ]+$",
+        description="Addresses and networks, separated by commas, of proxies whose X-Forwarded-For tells who asks: "
+        "attempts to sign in are counted by address.",
+    )
+    oidc_issuer: str | None = Field(
+        default=None,
+        pattern=r"^(https://[^ ]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?(/[^ ]*)?)$",
+        description="Issuer of the OpenID Connect provider that people sign in at, as its configuration spells it. "
+        "Unset: people sign in with an access token.",
+    )
+    oidc_name: str = Field(default="ProConnect", min_length=1, description="What people call this provider.")
+    oidc_client_id: str | None = Field(default=None, description="Our name at the provider.")
+    oidc_client_secret: SecretStr | None = Field(default=None, description="Our secret at the provider.")
+    oidc_client_secret_file: Path | None = Field(default=None, description="File that holds our secret instead.")
+    oidc_scopes: str = Field(
+        default="openid given_name usual_name email siret uid",
+        pattern="^(.* )?openid( .*)?$",
+        description="What the provider is asked for.",
+    )
+    oidc_algorithms: str = Field(
+        default="RS256 ES256",
+        pattern="^(RS|PS|ES)(256|384|512)( (RS|PS|ES)(256|384|512))*$",
+        description="Algorithms of signatures of the provider's that are accepted.",
+    )
+    oidc_operators: dict[str, str] = Field(
+        default={},
+        description="Operators that the provider lets in: a JSON object of names, as they are recorded with changes, "
+        "and addresses of mail or subjects.",
+    )
+    demo_accounts: dict[Literal["manager", "member"], str] = Field(
+        default={},
+        description="Set by `jauge demo` alone, on the loopback alone: accounts of the switch that signs in without a "
+        "password.",
     )
     smtp_url: SecretStr | None = Field(
         default=None,
@@ -72,9 +118,47 @@ class Settings(BaseSettings):
     operator_mail: str | None = Field(
         default=None, description="Address that is told of what waits for the operator. Unset: no such mails."
     )
+    operator_name: str | None = Field(
+        default=None, description="Who answers for the pages, in the accessibility statement. Unset: “the operator”."
+    )
+    accessibility_contact: str | None = Field(
+        default=None, description="Address to write to about accessibility, in the statement. Unset: none is given."
+    )
+    embed_ancestors: str = Field(
+        default="'none'",
+        pattern=r"^('none'|'self'|https?://[A-Za-z0-9.:*-]+)( https?://[A-Za-z0-9.:*-]+)*$",
+        description="Sites whose pages may frame the charts of `/v1/embeds`, as in the policy `frame-ancestors`.",
+    )
     webhook_private: bool = Field(
         default=False,
         description="Whether webhooks may lead to private addresses and over plain http: for development only.",
+    )
+    account_journal: str = Field(default="VE", min_length=1, description="Journal of exported accounting entries.")
+    account_customer: str = Field(default="411000", min_length=1, description="Account of customers in such entries.")
+    account_revenue: str = Field(default="706000", min_length=1, description="Account of revenue in such entries.")
+    account_vat: str = Field(default="445710", min_length=1, description="Account of VAT in such entries.")
+    close_grace_days: int = Field(
+        default=3,
+        ge=0,
+        le=60,
+        description="Days after the end of a month during which it stays open for usage that comes late.",
+    )
+    chorus_url: str | None = Field(
+        default=None, description="Address of Chorus Pro's API. Unset: nothing is deposited."
+    )
+    chorus_token_url: str | None = Field(default=None, description="Address at which PISTE gives tokens for it.")
+    chorus_client_id: str | None = Field(default=None, description="Our name at PISTE.")
+    chorus_client_secret: SecretStr | None = Field(default=None, description="Our secret at PISTE.")
+    chorus_login: str | None = Field(default=None, description="Technical account at Chorus Pro.")
+    chorus_password: SecretStr | None = Field(default=None, description="Its password.")
+    exports_waiting_max: int = Field(
+        default=10, ge=1, description="Exports of one administration, or of the platform, that may wait or be made."
+    )
+    exports_keep_h: int = Field(default=168, ge=1, description="Hours for which the file of an export can be fetched.")
+    deliveries: Path | None = Field(
+        default=None,
+        description="File (YAML) of the exports that the worker delivers to folders and buckets; it holds their "
+        "secrets. Unset: nothing is delivered.",
     )
     verify_at_hour: int = Field(
         default=3,
@@ -82,6 +166,17 @@ class Settings(BaseSettings):
         le=23,
         description="Hour (Europe/Paris) at which the worker verifies the whole ledger every day.",
     )
+
+    @model_validator(mode="after")
+    def _provider_is_whole(self) -> Self:
+        """Half a provider is a mistake that nobody would see before the first sign-in."""
+        secrets = (self.oidc_client_secret, self.oidc_client_secret_file)
+        if self.oidc_issuer and not (self.oidc_client_id and any(secrets) and not all(secrets)):
+            raise ValueError(
+                "JAUGE_OIDC_ISSUER needs JAUGE_OIDC_CLIENT_ID and one of JAUGE_OIDC_CLIENT_SECRET and "
+                "JAUGE_OIDC_CLIENT_SECRET_FILE"
+            )
+        return self
 
 
 @cache

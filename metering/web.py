@@ -19,6 +19,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from metering.browsers import admit_session, check_csrf, session_secret
 from metering.catalog.tokens import Doorkeeper
 from metering.errors import BadRequest, JaugeError, NotFound, Unauthorized
 from metering.identity import Principal, Role, is_basic
@@ -43,14 +44,20 @@ log = structlog.get_logger(__name__)
 
 
 def require(*roles: Role) -> Guard:
-    """A guard that lets holders of a token of one of these roles through; `caller_of` then tells who it is.
+    """A guard that lets holders of a token or a session of one of these roles through; `caller_of` tells who it is.
 
-    A browser's password reads, and changes nothing: any page that a person opens could make the browser send it.
+    What a browser sends by itself (its password, its cookie) reads, and changes nothing: any page that a person opens
+    could make it send that. With a session a change needs what only pages of ours know, in `X-CSRF-Token`.
     """
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         doorkeeper: Doorkeeper = connection.app.state.doorkeeper
         authorization = connection.headers.get("authorization")
+        if authorization is None and (secret := session_secret(connection)) is not None:
+            session = await admit_session(connection, secret, *roles)
+            if connection.scope.get("method") not in READING:
+                check_csrf(session, connection.headers.get("x-csrf-token"))
+            return
         if connection.scope.get("method") not in READING and is_basic(authorization):
             raise Unauthorized(
                 "bearer_needed", "A change needs a token, not a browser's password.", field="Authorization",
@@ -86,7 +93,7 @@ def caller_within(request: Request[Any, Any, Any], tenant: str) -> Principal:
 
 async def require_reader(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Let operators read, and agents what is theirs; or everybody, where the settings open reading."""
-    if connection.app.state.settings.read_access == "open":
+    if connection.app.state.settings.read_access == "open" and session_secret(connection) is None:
         connection.scope["state"]["principal"] = Principal("everybody", "operator")
     else:
         await require("operator", "manager", "member")(connection, handler)

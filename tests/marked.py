@@ -17,9 +17,16 @@ from metering.tables import (
     access_request,
     account,
     api_key,
+    billing_document,
+    carbon_batch,
+    carbon_entry,
+    console_identity,
+    console_session,
     convention,
+    export_job,
     limit_override,
     metadata,
+    month_closing,
     notice,
     outbox,
     person,
@@ -45,6 +52,9 @@ EVENT = {
         "input_tokens": 100, "output_tokens": 20,
     },
 }  # fmt: skip
+
+EXPORT = {"kind": "usage", "format": "csv", "language": "en", "focus_version": "1.2", "amounts": False,
+          "start": "2026-10-01", "end": "2026-11-01", "project": [f"p-{MARK}"]}  # fmt: skip
 
 OWNED = sorted(name for name, table in metadata.tables.items() if "tenant" in table.c or name in {"tenant", "notice"})
 """Tables that hold rows of administrations."""
@@ -75,7 +85,25 @@ def mark_tenant(services: Services, tenant_id: str) -> None:
         (webhook, own | {"id": f"w-{MARK}", "url": f"https://{MARK}.test/", "events": [], "salt": b"3" * 16}),
         (outbox, own | {"key": f"m-{MARK}", "channel": "mail", "recipient": f"account:u-{MARK}",
                         "subject": "account_deleted", "payload": {}}),
+        (carbon_batch, {"seq": 1, "recorded_at": NOW, "hour": NOW, "method": "1", "ledger_seq": 1, "energy_seq": 0,
+                        "factor_number": 0, "row_count": 1, "sums": [], "rows_digest": b"4" * 32, "hash": b"5" * 32}),
+        (carbon_entry, own | {"batch_seq": 1, "hour": NOW, "part": "use", "user": f"u-{MARK}", "tier": "A",
+                              "is_reversal": False, "factors": []}),
+        (console_session, own | {"digest": b"6" * 32, "way": "token", "account": f"u-{MARK}", "name": MARK,
+                                 "created_at": NOW, "seen_at": NOW}),
+        (export_job, own | {"id": f"x-{MARK}", "account": f"u-{MARK}", "role": "manager", "name": MARK,
+                            "author": f"manager:u-{MARK}", "asked": EXPORT, "as_of": 0, "state": "expired",
+                            "due_at": NOW, "created_at": NOW}),
+        (console_identity, own | {"digest": b"7" * 32, "account": f"u-{MARK}", "created_at": NOW}),
         (quota_epoch, own | {"epoch": 1, "built_at": NOW}),
+        (month_closing, {"month": "2026-09", "is_final": True, "ledger_batch": 0, "carbon_batch": 0,
+                         "catalog_version": 1, "issued_on": NOW.date(), "author": "test", "review": {},
+                         "started_at": NOW}),
+        (billing_document, own | {"seq": 1, "number": f"F-{MARK}", "series": "F", "year": 2026, "serial": 1,
+                                  "closing": 1, "place": 0, "kind": "invoice", "month": "2026-09",
+                                  "settlement": "billed", "currency": "EUR", "issued_on": NOW.date(),
+                                  "net_cents": 100, "vat_cents": 20, "gross_cents": 120, "document": MARK,
+                                  "files": {}, "hash": b"6" * 32}),
         (notice, {"id": f"n-{MARK}", "kind": "information", "title_fr": MARK, "title_en": MARK, "text_fr": MARK,
                   "text_en": MARK, "starts_at": NOW, "tenants": [tenant_id]}),
     ]  # fmt: skip

@@ -74,6 +74,7 @@ class AccessRequest:
     code_expires_at: datetime | None
     account: str | None
     created_at: datetime
+    siret_proven: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ A file has a section for each kind of `kinds.KINDS`; what it doesn't name stays 
 anything is written, and all of it is written in one transaction, or nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -36,8 +36,11 @@ class Wanted:
     documents: Sequence[tuple[Kind, Document]]
 
 
-def read_file(text: bytes) -> Wanted:
-    """Documents of a catalogue file (YAML). Raises: BadRequest if it isn't YAML; Unprocessable, naming the place."""
+def read_file(text: bytes, kinds: Collection[str] = KINDS.keys()) -> Wanted:
+    """Documents of a catalogue file (YAML) that may have sections of these kinds.
+
+    Raises: BadRequest if it isn't YAML; Unprocessable, naming the place.
+    """
     try:
         sections = yaml.safe_load(text) or {}
     except (yaml.YAMLError, ValueError) as error:  # the latter for a date or number that is none
@@ -45,9 +48,9 @@ def read_file(text: bytes) -> Wanted:
         place = f"line {mark.line + 1}" if mark else None
         raise BadRequest("malformed_yaml", "The file is not YAML.", field=place) from error
     if not isinstance(sections, dict) or not all(isinstance(name, str) for name in sections):
-        raise Unprocessable("invalid_catalogue", "A catalogue has sections.", expected=", ".join(KINDS))
-    if unknown := sections.keys() - KINDS.keys():
-        raise Unprocessable("invalid_catalogue", "A section is unknown.", field=min(unknown), expected=", ".join(KINDS))
+        raise Unprocessable("invalid_catalogue", "A catalogue has sections.", expected=", ".join(kinds))
+    if unknown := sections.keys() - set(kinds):
+        raise Unprocessable("invalid_catalogue", "A section is unknown.", field=min(unknown), expected=", ".join(kinds))
     return Wanted([(kind, document) for kind in KINDS.values() for document in _documents(kind, sections)])
 
 
@@ -84,11 +87,9 @@ def apply(connection: sa.Connection, wanted: Wanted) -> list[Change]:
     return changes
 
 
-def export(connection: sa.Connection) -> str:
-    """The catalogue as a file that `read_file` reads back to the same documents."""
-    sections = {
-        kind.name: [_plain(document) for document in load(connection, kind).values()] for kind in KINDS.values()
-    }
+def export(connection: sa.Connection, kinds: Collection[str] = KINDS.keys()) -> str:
+    """The catalogue, or these kinds, as a file that `read_file` reads back to the same documents."""
+    sections = {name: [_plain(document) for document in load(connection, KINDS[name]).values()] for name in kinds}
     shown = {name: items[0] if name == "platform" else items for name, items in sections.items() if items}
     return yaml.safe_dump(shown, allow_unicode=True, sort_keys=False, width=110)
 

@@ -1,5 +1,6 @@
 """Which version of which convention holds on a day, and the terms of use that follow."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -19,14 +20,19 @@ class TermsOfUse:
 
 
 def convention_in_force(snapshot: Snapshot, tenant: str, day: date) -> Convention | None:
-    """The version of a convention that holds on a day of the books.
+    """The version of a convention that holds for an administration on a day of the books, see `version_in_force`."""
+    return version_in_force(snapshot.conventions.get(tenant, ()), day)
+
+
+def version_in_force(versions: Iterable[Convention], day: date) -> Convention | None:
+    """Of an administration's conventions, in all their versions, the one that holds on a day of the books.
 
     Of each convention the latest version that has taken effect counts, within its own term: an amendment may shorten
     it. Of several conventions the one whose term started last holds, alone: limits of two agreements would have to be
     added up or played against each other, which neither says; whoever wants both together amends one of them.
     """
     latest: dict[str, Convention] = {}
-    for version in snapshot.conventions.get(tenant, ()):
+    for version in versions:
         known = latest.get(version.id)
         if version.effective_on <= day and (known is None or known.version < version.version):
             latest[version.id] = version
@@ -40,11 +46,6 @@ def terms_of_use(snapshot: Snapshot, tenant: str, now: datetime) -> TermsOfUse:
     convention = convention_in_force(snapshot, tenant, now.astimezone(PARIS).date())
     chosen = convention or plan
     return TermsOfUse(plan, convention, chosen.tier, chosen.outage)
-
-
-def tier_of(snapshot: Snapshot, tenant: str, day: date) -> Tier:
-    """Who is shed when under overload, on a day of the books."""
-    return (convention_in_force(snapshot, tenant, day) or snapshot.plan_of(tenant)).tier
 
 
 def term_bounds(convention: Convention) -> tuple[datetime, datetime]:

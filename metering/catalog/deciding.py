@@ -60,6 +60,7 @@ class Asked:
     language: documents.Language
     motive: str = field(repr=False)
     experiment: str | None
+    siret_proven: bool = False
 
 
 def verdict(connection: sa.Connection, asked: Asked | sa.Row[Any], now: datetime) -> Verdict:
@@ -67,7 +68,8 @@ def verdict(connection: sa.Connection, asked: Asked | sa.Row[Any], now: datetime
     state = connection.execute(sa.select(platform)).one()
     takes_in = connection.scalar(sa.select(tenant.c.status).where(tenant.c.id == state.house_tenant)) == "active"
     house = rules.House(frozenset(state.house_sirets), frozenset(state.house_domains if takes_in else ()))
-    request = rules.Request(asked.kind, asked.siret, asked.email.rpartition("@")[2].lower())
+    mail_domain = asked.email.rpartition("@")[2].lower()
+    request = rules.Request(asked.kind, asked.siret, mail_domain, asked.siret_proven and takes_in)
     phases = None if asked.experiment is None else _phases(connection, asked.experiment, asked.siret)
     return rules.judge(request, house, state.overload, phases, now)
 

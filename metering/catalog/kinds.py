@@ -7,7 +7,9 @@ row is written, and `check_references` looks at the whole before the transaction
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -18,14 +20,23 @@ from sqlalchemy.dialects.postgresql import insert
 
 from metering.catalog import documents
 from metering.catalog.changes import hold_catalog
-from metering.catalog.documents import EUR_DECIMALS, GRAM_DECIMALS, Document
+from metering.catalog.documents import (
+    CENT_DECIMALS,
+    EUR_DECIMALS,
+    GRAM_DECIMALS,
+    PUE_DECIMALS,
+    VAT_DECIMALS,
+    Document,
+)
 from metering.errors import Conflict, NotFound, Unprocessable
 from metering.outbox.queue import enqueue_event
 from metering.rules.quantities import OPERATIONS
+from metering.rules.rating.prices import Price, overlaps
 from metering.tables import (
     KEYS,
     convention,
     deployment,
+    exchange_rate,
     experiment,
     model,
     model_alias,
@@ -33,8 +44,11 @@ from metering.tables import (
     notice,
     plan,
     platform,
+    price_book,
+    price_version,
     project,
     retirement,
+    site,
     tenant,
     terms,
 )
@@ -72,10 +86,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("models", documents.Model, model, is_removable=True),
             Kind("aliases", documents.Alias, model_alias, is_removable=True),
             Kind("deployments", documents.Deployment, deployment, is_removable=True),
+            Kind("sites", documents.Site, site, is_removable=True),
             Kind("retirements", documents.Retirement, retirement, is_removable=True),
             Kind("plans", documents.Plan, plan, is_removable=True),
             Kind("tenants", documents.Tenant, tenant),
             Kind("projects", documents.Project, project),
+            Kind("price_books", documents.PriceBook, price_book, is_final=True),
+            Kind("prices", documents.PriceVersion, price_version, is_final=True),
+            Kind("exchange_rates", documents.ExchangeRate, exchange_rate, is_final=True),
             Kind("conventions", documents.Convention, convention, is_final=True),
             Kind("platform", documents.Platform, platform),
             Kind("experiments", documents.Experiment, experiment, is_removable=True),
@@ -86,14 +104,24 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 """In the order in which a file is applied: what is referred to comes first."""
 
-_DECIMALS = {"envelope_eur": ("envelope_neur", EUR_DECIMALS), "envelope_gco2e": ("envelope_ugco2e", GRAM_DECIMALS)}
+_DECIMALS = {
+    "envelope_eur": ("envelope_neur", EUR_DECIMALS),
+    "envelope_gco2e": ("envelope_ugco2e", GRAM_DECIMALS),
+    "price": ("price_nano", EUR_DECIMALS),
+    "minimum": ("minimum_cents", CENT_DECIMALS),
+    "cap": ("cap_cents", CENT_DECIMALS),
+    "vat_percent": ("vat_bp", VAT_DECIMALS),
+    "rate": ("rate_nano", EUR_DECIMALS),
+    **{name: (f"{name}_ppm", PUE_DECIMALS) for name in ("pue", "pue_lower", "pue_upper")},
+}
+"""Fields in units for people: the column in base units, and the decimals between."""
 
 
 def load(connection: sa.Connection, kind: Kind, *conditions: sa.ColumnElement[bool]) -> dict[Key, Document]:
     """Documents of a kind by key, in the order of keys."""
     order = [kind.table.c[name] for name in kind.key]
     rows = connection.execute(sa.select(kind.table).where(*conditions).order_by(*order))
-    found = [_from_row(kind, row._mapping) for row in rows]
+    found = [from_row(kind, row._mapping) for row in rows]
     return {kind.key_of(document): document for document in found}
 
 
@@ -137,7 +165,7 @@ def remove(connection: sa.Connection, kind: Kind, key: Key) -> None:
 
 
 def check_references(connection: sa.Connection) -> None:
-    """What keys of the tables can't say: names that mean one thing, references within lists.
+    """What keys of the tables can't say: names that mean one thing, references within lists, prices that overlap.
 
     Raises: Unprocessable at the first that is wrong.
     """
@@ -146,6 +174,7 @@ def check_references(connection: sa.Connection) -> None:
             raise Unprocessable(
                 "unknown_reference", f"Something in {kind} refers to what isn't there.", field=field, expected=expected
             )
+    _check_prices_apart(connection)
 
 
 Fault = tuple[str, str, str]
@@ -195,15 +224,28 @@ def _selectors(connection: sa.Connection) -> Iterator[Fault]:
         "category": set(connection.scalars(sa.select(model_category.c.id))),
         "operation": set(OPERATIONS),
     }
-    for section, table in (("plans", plan), ("conventions", convention)):
-        for limits in connection.scalars(sa.select(table.c.limits)):
-            for limit in limits:
-                kind, _, name = limit["selector"].partition(":")
-                if name not in {"", "*"} and name not in known[kind]:
-                    yield section, "limits", f"selectors of a known {kind}"
+    written = [
+        *_listed_selectors(connection, "plans", plan.c.limits),
+        *_listed_selectors(connection, "conventions", convention.c.limits),
+        *_listed_selectors(connection, "conventions", convention.c.prices),
+        *(("prices", "selector", one) for one in connection.scalars(sa.select(price_version.c.selector).distinct())),
+    ]
+    for section, field, selector in written:
+        kind, _, name = selector.partition(":")
+        if name not in {"", "*"} and name not in known[kind]:
+            yield section, field, f"selectors of a known {kind}"
     for models in connection.scalars(sa.select(experiment.c.models)):
         if not known["model"].issuperset(models):
             yield "experiments", "models", "known models"
+
+
+def _listed_selectors(
+    connection: sa.Connection, section: str, column: sa.ColumnElement[Any]
+) -> Iterator[tuple[str, str, str]]:
+    """Selectors within a column of documents, each with its section and field."""
+    for listed in connection.scalars(sa.select(column)):
+        for one in listed:
+            yield section, str(column.key), one["selector"]
 
 
 def _conventions_in_order(connection: sa.Connection) -> Iterator[Fault]:
@@ -220,20 +262,34 @@ def _conventions_in_order(connection: sa.Connection) -> Iterator[Fault]:
             yield "conventions", "tenant", "the administration of the versions before"
 
 
+def _check_prices_apart(connection: sa.Connection) -> None:
+    by_book: dict[str, list[Price]] = {}
+    for one in load(connection, KINDS["prices"]).values():
+        assert isinstance(one, documents.PriceVersion)
+        by_book.setdefault(one.book, []).append(one.version())
+    for earlier, later in chain.from_iterable(map(overlaps, by_book.values())):
+        raise Unprocessable(
+            "overlapping_prices",
+            "Two prices of a book would hold for the same at once.",
+            field="valid_from",
+            expected=f"{earlier.meter} or {later.meter} for {later.selector}, not both at a time",
+        )
+
+
 def _check_final(connection: sa.Connection, kind: Kind, document: Document) -> None:
-    key = zip(kind.key, kind.key_of(document), strict=True)
-    conditions = [sa.cast(kind.table.c[name], sa.Text) == value for name, value in key]
+    row = _to_row(document)
+    conditions = [kind.table.c[name] == row[name] for name in kind.key]
     if any(known != document for known in load(connection, kind, *conditions).values()):
         raise Conflict(
-            "version_is_final", f"A version in {kind.name} is never changed; write the next.", field="version"
+            "version_is_final", f"What is in {kind.name} is never changed; write the next.", field=kind.key[-1]
         )
 
 
 def _to_row(document: Document) -> Row:
     listed = msgspec.to_builtins(document)
-    # Dates and amounts stay what they are; what lists hold becomes JSON.
+    # Dates and amounts stay what they are; lists and documents within become JSON.
     row: Row = {
-        field: listed[field] if isinstance(value, list) else value
+        field: listed[field] if isinstance(value, list | Document) else _in_utc(value)
         for field, value in msgspec.structs.asdict(document).items()
     }
     for field, (column, decimals) in _DECIMALS.items():
@@ -247,12 +303,24 @@ def _to_row(document: Document) -> Row:
     return row
 
 
-def _from_row(kind: Kind, row: Mapping[Any, Any]) -> Document:
+def _in_utc(value: Any) -> Any:
+    """An instant under the one name that keys know it by; anything else as it is."""
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
+
+
+def from_row(kind: Kind, row: Mapping[Any, Any]) -> Document:
+    """The document of a row, be it the table's or one in the record of changes."""
     values = {str(name): value for name, value in row.items() if name in kind.document.__struct_fields__}
     for field, (column, decimals) in _DECIMALS.items():
         if column in row and field in kind.document.__struct_fields__:
-            values[field] = None if row[column] is None else Decimal(row[column]).scaleb(-decimals)
+            values[field] = None if row[column] is None else _decimal(row[column], decimals)
     return msgspec.convert(values, kind.document)
+
+
+def _decimal(units: int, decimals: int) -> Decimal:
+    """An integer of base units in units for people, without zeros that say nothing."""
+    amount = Decimal(units).scaleb(-decimals).normalize()
+    return amount.quantize(Decimal(1)) if amount == amount.to_integral_value() else amount
 
 
 @contextmanager

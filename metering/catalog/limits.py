@@ -7,12 +7,14 @@ instant at which an override or a day begins or ends.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 from metering.catalog.conventions import term_bounds, terms_of_use
-from metering.catalog.documents import Convention
+from metering.catalog.documents import EUR_DECIMALS, GRAM_DECIMALS, Convention
 from metering.catalog.snapshot import OverrideEntry, Snapshot
-from metering.rules.limits import Limit, Request, Window, limits_for
+from metering.rules.limits import Limit, Meter, Mode, Request, Window, envelope, limits_for
 from metering.rules.periods import PARIS, day_bounds, month_bounds
+from metering.rules.quantities import QUANTITY_MAX
 
 SHAPES_MAX = 10_000
 """Kinds of requests of one administration whose limits are kept."""
@@ -127,8 +129,23 @@ def _limits(snapshot: Snapshot, tenant: str, now: datetime) -> Iterator[Limit]:
     declared = [document.rule(source="plan") for document in terms.plan.limits]
     if terms.convention is not None:
         declared += [document.rule(source="convention") for document in terms.convention.limits]
+        declared += envelopes_of(terms.convention)
     declared += [override.limit for override in live_overrides(snapshot, tenant, now)]
     return (limit for limit in declared if limit.window != "term" or terms.convention is not None)
+
+
+def envelopes_of(convention: Convention) -> list[Limit]:
+    """Limits that hold what a convention has for its term: soft where what goes beyond it is billed."""
+    mode: Mode = "soft" if convention.overage == "bill" else "hard"
+    amounts: list[tuple[Meter, Decimal | None, int]] = [
+        ("cost_neur", convention.envelope_eur, EUR_DECIMALS),
+        ("carbon_ugco2e", convention.envelope_gco2e, GRAM_DECIMALS),
+    ]
+    return [
+        envelope(meter, min(int(amount.scaleb(decimals)), QUANTITY_MAX), mode)
+        for meter, amount, decimals in amounts
+        if amount is not None
+    ]
 
 
 def live_overrides(snapshot: Snapshot, tenant: str, now: datetime) -> list[OverrideEntry]:

@@ -4,12 +4,13 @@ Questions to a snapshot only, so that the hot path can ask them: no database, no
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Literal
 
 from metering.catalog.documents import Category, Experiment, Model, Notice, Retirement
 from metering.catalog.snapshot import Snapshot
-from metering.errors import Forbidden, Gone, NotFound
+from metering.errors import Forbidden, Gone, NotFound, Unprocessable
 from metering.rules.retirement import Retiring
 
 Status = Literal["available", "coming", "retiring", "retired"]
@@ -52,6 +53,17 @@ def resolve(snapshot: Snapshot, name: str, *, tenant: str | None = None, now: da
     return found
 
 
+def check_operation(model: Model, operation: str | None) -> None:
+    """Raises: Unprocessable for an operation that a model isn't called for; None isn't asked about."""
+    if operation is not None and operation not in model.operations:
+        raise Unprocessable(
+            "operation_not_offered",
+            f"The model {model.id} can't be called for this.",
+            field="operation",
+            expected=", ".join(model.operations),
+        )
+
+
 def look_up(snapshot: Snapshot, name: str, now: datetime) -> Resolution:
     """What a name means, whether or not it may be called. Raises: NotFound."""
     alias = snapshot.aliases.get(name)
@@ -75,6 +87,19 @@ def retirements_announced(snapshot: Snapshot, now: datetime) -> list[Retirement]
     """Every end that is announced, those to come and those that were, in the order of their dates."""
     announced = [one for one in snapshot.retirements.values() if one.announced_at <= now]
     return sorted(announced, key=lambda one: (one.retires_at, one.kind, one.subject))
+
+
+def retirement_headers(retirement: Retirement | None) -> dict[str, str]:
+    """Headers of an answer about what retires: Deprecation (RFC 9745), Sunset (RFC 8594) and its successor."""
+    if retirement is None:
+        return {}
+    headers = {
+        "Deprecation": f"@{int(retirement.announced_at.timestamp())}",
+        "Sunset": format_datetime(retirement.retires_at.astimezone(UTC), usegmt=True),
+    }
+    if retirement.successor is not None:
+        headers["Link"] = f'</v1/models/{retirement.successor}>; rel="successor-version"'
+    return headers
 
 
 def notices_for(snapshot: Snapshot, tenant: str | None, now: datetime) -> list[Notice]:

@@ -88,14 +88,9 @@ def ask_raise(engine: sa.Engine, snapshot: Snapshot, caller: Principal, asked: A
     the same is pending.
     """
     assert caller.tenant is not None
-    assert caller.account is not None
     asked = _own(caller, asked)
-    with transaction(engine, snapshot=True, actor=caller.actor) as connection:
-        check_place(connection, snapshot, caller.tenant, asked.limit, asked.subject)
-        wanted = asked.limit.rule(asked.subject)
-        present = _present(snapshot, caller.tenant, wanted, now)
-        study = read_study(connection, snapshot, caller.tenant, wanted, present, now)
-    rule = msgspec.to_builtins(asked.limit) | {"mode": present.mode}
+    study = study_raise(engine, snapshot, caller, asked, now)
+    rule = msgspec.to_builtins(asked.limit) | {"mode": study.present_mode}
     with transaction(engine, actor=caller.actor) as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(RAISES_LOCK)))
         _check_not_pending(connection, caller.tenant, asked.subject, rule)
@@ -114,6 +109,17 @@ def ask_raise(engine: sa.Engine, snapshot: Snapshot, caller: Principal, asked: A
         request = find_raise(connection, request_id)
         _tell_operators(connection, request)
         return request
+
+
+def study_raise(engine: sa.Engine, snapshot: Snapshot, caller: Principal, asked: Asked, now: datetime) -> Study:
+    """The study that a request would carry; nothing is recorded. Raises: as `ask_raise`, but for what is pending."""
+    assert caller.tenant is not None
+    asked = _own(caller, asked)
+    with transaction(engine, snapshot=True, actor=caller.actor) as connection:
+        check_place(connection, snapshot, caller.tenant, asked.limit, asked.subject)
+        wanted = asked.limit.rule(asked.subject)
+        present = _present(snapshot, caller.tenant, wanted, now)
+        return read_study(connection, snapshot, caller.tenant, wanted, present, now)
 
 
 def decide_raise(

@@ -109,6 +109,8 @@ class Snapshot:
     experiments: Mapping[str, documents.Experiment]
     terms: Sequence[documents.Terms]
     notices: Sequence[documents.Notice]
+    price_books: Mapping[str, documents.PriceBook]
+    prices: Sequence[documents.PriceVersion]
 
     def plan_of(self, tenant_id: str) -> documents.Plan:
         """The plan of an administration: its own, or the platform's default."""
@@ -311,6 +313,8 @@ _SMALL = {
     "platform": lambda connection: next(iter(load(connection, KINDS["platform"]).values())),
     "terms": _listed("terms"),
     "notices": _listed("notices"),
+    "price_books": _by_id("price_books"),
+    "prices": _listed("prices"),
 }
 """Parts that are read whole when anything in them changed."""
 
@@ -318,5 +322,6 @@ _PARTS = {
     "tenant": "tenants", "limit_override": "overrides", "convention": "conventions", "plan": "plans",
     "model_category": "categories", "model": "models", "model_alias": "aliases", "experiment": "experiments",
     "retirement": "retirements", "platform": "platform", "terms": "terms", "notice": "notices",
+    "price_book": "price_books", "price_version": "prices",
 }  # fmt: skip
 """Table to the part that it is."""

@@ -95,6 +95,12 @@ class Doorkeeper:
         catalog = self._reader.loaded
         return catalog is not None and digest_of((authorization or "").removeprefix("Bearer ")) in catalog.tokens
 
+    def knows(self, authorization: str, *roles: Role) -> bool:
+        """Whether `admit` is sure to let a caller in, by what is in memory."""
+        catalog = self._reader.loaded
+        found = None if catalog is None else catalog.tokens.get(digest_of(authorization.removeprefix("Bearer ")))
+        return found is not None and found.role in roles and is_valid(found, self._now())
+
     def admit(self, authorization: str | None, *roles: Role) -> Principal:
         """Who an Authorization header says is calling.
 
@@ -102,15 +108,24 @@ class Doorkeeper:
         administration is suspended; Unavailable.
         """
         found = self._reader.find_token(digest_of(secret_of(authorization)))
-        if found is None or found.revoked_at is not None or _is_over(found.expires_at, self._now()):
+        if found is None or not is_valid(found, self._now()):
             raise Unauthorized("invalid_token", "The token is unknown, revoked or expired.", field="Authorization")
-        caller = _principal(found, self._reader.current())
+        caller = principal_of(found, self._reader.current())
         if caller.role not in roles:
             raise Forbidden("wrong_role", "The token has another role.", expected=" or ".join(roles))
         return caller
 
 
-def _principal(found: TokenEntry, catalog: Snapshot) -> Principal:
+def is_valid(found: TokenEntry, now: datetime) -> bool:
+    """Whether a token is neither revoked nor expired."""
+    return found.revoked_at is None and (found.expires_at is None or found.expires_at > now)
+
+
+def principal_of(found: TokenEntry, catalog: Snapshot) -> Principal:
+    """Who a token speaks for, as things stand.
+
+    Raises: Unauthorized if its account or administration is deleted; Forbidden if one of them is suspended.
+    """
     if found.tenant is None or found.account is None:
         return Principal(found.name, "operator" if found.role == "operator" else "gateway")
     tenant, account = catalog.tenants.get(found.tenant), catalog.accounts.get(found.account)
@@ -121,7 +136,3 @@ def _principal(found: TokenEntry, catalog: Snapshot) -> Principal:
     if account.status == "suspended":
         raise Forbidden("account_suspended", "The account is suspended.")
     return Principal(found.name, "manager" if account.role == "manager" else "member", tenant.id, account.id)
-
-
-def _is_over(end: datetime | None, now: datetime) -> bool:
-    return end is not None and end <= now

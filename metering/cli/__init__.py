@@ -8,7 +8,31 @@ from typing import Any
 
 import rich_click as click
 
-from metering.cli import access, accounts, catalog, embedded, events, keys, ledger, limits, models, people, running
+from metering.cli import (
+    access,
+    accounts,
+    agent,
+    carbon,
+    carbon_reports,
+    catalog,
+    closing,
+    deliveries,
+    deposits,
+    embedded,
+    envelopes,
+    events,
+    exports,
+    factors,
+    imports,
+    keys,
+    ledger,
+    limits,
+    models,
+    people,
+    prices,
+    reconciliation,
+    running,
+)
 from metering.cli.opening import EXIT_DIFFERS, EXIT_UNAVAILABLE
 from metering.errors import JaugeError, Unavailable
 
@@ -43,11 +67,14 @@ for command in (
     running.migrate,
     running.health,
     events.ingest,
+    imports.import_group,
     events.quarantine,
     ledger.correct,
     ledger.void,
     ledger.verify,
     ledger.usage,
+    exports.export_group,
+    deliveries.deliveries,
     catalog.catalog,
     catalog.overload,
     catalog.messages,
@@ -56,10 +83,25 @@ for command in (
     accounts.accounts,
     keys.keys,
     limits.limits,
+    limits.reservations,
     limits.raises,
     limits.overrides,
     models.models,
+    carbon.carbon,
+    factors.factors,
+    agent.agent,
     people.tokens,
+    prices.prices,
+    reconciliation.reconcile,
+    envelopes.envelopes,
+    closing.close,
+    closing.invoice,
     embedded.embedded_group,
 ):
     main.add_command(command)
+
+for command in (carbon_reports.report, carbon_reports.statement, carbon_reports.boamps):
+    carbon.carbon.add_command(command)
+
+for command in (deposits.deposit, deposits.package):
+    closing.invoice.add_command(command)

@@ -12,7 +12,7 @@ from metering.printing import print_records
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from metering.catalog.apply import Change
+    from metering.catalog.apply import Change, Wanted
 
 
 @click.group()
@@ -29,10 +29,16 @@ def catalog_apply(file: Any, yes: bool, dry_run: bool) -> None:
 
     What would change is shown first. All of it is written, or nothing.
     """
-    from metering.catalog.apply import apply, compare, read_file
+    from metering.catalog.apply import read_file
+
+    write_file(read_file(file.read()), yes=yes, dry_run=dry_run)
+
+
+def write_file(wanted: "Wanted", *, yes: bool, dry_run: bool) -> None:
+    """Show what documents of a file change, ask, and write them."""
+    from metering.catalog.apply import apply, compare
     from metering.database import transaction
 
-    wanted = read_file(file.read())
     with services() as opened:
         with transaction(opened.engine, actor=me()) as connection:
             changes = compare(connection, wanted)

@@ -3,14 +3,20 @@
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from metering.cli.opening import EXIT_DIFFERS, services
+from metering.cli.opening import EXIT_DIFFERS, EXIT_UNAVAILABLE, services
+from metering.cli.questions import asks_about_a_period
+from metering.errors import Unavailable
 from metering.printing import assignment, print_records, whole
 
-GROUPS = "tenant, project, user, api_key, model, operation"
+if TYPE_CHECKING:
+    from metering.ledger.seal_verify import SealVerification
+    from metering.ledger.verify import Verification
+    from metering.services import Services
+    from reports.usage import UsageQuestion
 
 
 @click.command()
@@ -46,9 +52,18 @@ def void(source: str, event_id: str, reason: str, author: str, correction_id: st
 
 
 @click.command()
+@click.option("--period", metavar="MONTH", help="Only the sealed files of this month (as 2026-10).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(as_json: bool) -> None:
-    """Recompute the chain and the rollups from the rows, and name what differs."""
+def verify(period: str | None, as_json: bool) -> None:
+    """Recompute the chains, the rollups and the energy of every hour, compare the counters, and name what differs.
+
+    Sealed months are compared with their files, and with the ledger; documents with theirs.
+    """
+    if period is not None:
+        sys.exit(_verify_seals(period, as_json=as_json))
+    from metering.billing.documents_verification import verify_documents
+    from metering.carbon.verification import verify_carbon
+    from metering.ledger.seal_verify import verify_seals
     from metering.ledger.verify import verify as verify_ledger
     from metering.progress import progress
 
@@ -61,50 +76,103 @@ def verify(as_json: bool) -> None:
             seen = done
 
         result = verify_ledger(opened.engine, show)
+        counters = _compare_counters(opened, result)
+        carbon = verify_carbon(opened.engine)
+        sealed = verify_seals(opened.engine, opened.settings.data)
+        documents = verify_documents(opened.engine, opened.settings.data)
+    checked = (result, carbon, sealed, documents)
+    is_clean = all(one.clean for one in checked)
     if as_json:
-        click.echo(json.dumps({"clean": result.clean, **asdict(result)}))
+        parts = {"counters": counters, "carbon": asdict(carbon), "sealed": _seals_shown(sealed)}
+        click.echo(json.dumps({"clean": is_clean, **asdict(result), **parts, "documents": _documents_shown(documents)}))
+    else:
+        for difference in (difference for one in checked for difference in one.differences):
+            click.echo(f"{difference.kind}: {difference.where}: {difference.detail}")
+        click.echo(f"{_verdict(result)} Head: {result.head_seq} {result.head_hash}")
+        click.echo(_told_of_counters(counters))
+        click.echo(f"Readings and carbon: {_verdict(carbon)}")
+        click.echo(_told_of_seals(sealed))
+        click.echo(f"{documents.batches:,} documents, {documents.rows:,} files: {_found_by(documents)}.")
+    if not is_clean:
+        sys.exit(EXIT_DIFFERS)
+    sys.exit(EXIT_UNAVAILABLE if "error" in counters else 0)
+
+
+def _verify_seals(month: str, *, as_json: bool) -> int:
+    """Compare a sealed month with its files and the ledger; returns the exit code."""
+    from metering.billing.rating import read_month
+    from metering.ledger.seal_verify import verify_seals
+    from metering.progress import progress
+
+    read_month(month)
+    with services() as opened, progress("rows", None) as advance:
+        seen = 0
+
+        def show(done: int, total: int) -> None:
+            nonlocal seen
+            advance(done - seen, total)
+            seen = done
+
+        result = verify_seals(opened.engine, opened.settings.data, month, show)
+    if as_json:
+        click.echo(json.dumps({"clean": result.clean, **_seals_shown(result)}))
     else:
         for difference in result.differences:
             click.echo(f"{difference.kind}: {difference.where}: {difference.detail}")
-        verdict = "nothing differs" if result.clean else f"{len(result.differences) + result.unnamed} differences"
-        click.echo(
-            f"{result.batches:,} batches, {result.rows:,} rows: {verdict}. Head: {result.head_seq} {result.head_hash}"
-        )
-    sys.exit(0 if result.clean else EXIT_DIFFERS)
+        click.echo(_told_of_seals(result))
+    return 0 if result.clean else EXIT_DIFFERS
+
+
+def _seals_shown(result: "SealVerification") -> dict[str, Any]:
+    shown = asdict(result)
+    return {name: shown[name] for name in ("months", "files", "rows", "differences", "counts", "unnamed")}
+
+
+def _documents_shown(result: "Verification") -> dict[str, Any]:
+    shown = asdict(result)
+    del shown["batches"], shown["rows"]
+    return {"documents": result.batches, "files": result.rows, **shown}
+
+
+def _told_of_seals(result: "SealVerification") -> str:
+    held = f"{result.months:,} sealed months, {result.files:,} files, {result.rows:,} rows"
+    return f"{held}: {_found_by(result)}."
+
+
+def _verdict(result: "Verification") -> str:
+    return f"{result.batches:,} batches, {result.rows:,} rows: {_found_by(result)}."
+
+
+def _found_by(result: "Verification") -> str:
+    return "nothing differs" if result.clean else f"{result.found_so_far} differences"
+
+
+def _compare_counters(opened: "Services", result: "Verification") -> dict[str, Any]:
+    """What was compared of the counters; `error`: why they weren't."""
+    from metering.quotas.verifying import verify_counters
+
+    try:
+        return asdict(verify_counters(opened.counters(), result.found))
+    except Unavailable as error:
+        return {"error": error.code}
+
+
+def _told_of_counters(counters: dict[str, Any]) -> str:
+    if "error" in counters:
+        return f"Counters: not compared with the ledger [{counters['error']}]"
+    told = f"{counters['counters']:,} counters of {counters['tenants']:,} administrations: compared with the ledger"
+    return (
+        f"{told}; {counters['unready']:,} administrations' are yet to be built." if counters["unready"] else f"{told}."
+    )
 
 
 @click.command()
-@click.option("--from", "start", required=True, help="First date (Europe/Paris), or RFC 3339.")
-@click.option("--to", "end", required=True, help="Exclusive end: a date (Europe/Paris), or RFC 3339.")
-@click.option("--by", default="", help=f"Groups, separated by commas: {GROUPS}.")
-@click.option("--bucket", type=click.Choice(["hour", "day", "month"]), help="Cut the period.")
-@click.option("--tz", help="Time zone of dates and buckets.  [default: Europe/Paris]")
-@click.option("--where", multiple=True, metavar="GROUP=VALUE", help="Only this value of a group; may be repeated.")
-@click.option("--as-of", "as_of", help="As the ledger stood after this batch.")
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
-def usage(
-    start: str,
-    end: str,
-    by: str,
-    bucket: str | None,
-    tz: str | None,
-    where: tuple[str, ...],
-    as_of: str | None,
-    form: Any,
-) -> None:
+@asks_about_a_period
+def usage(question: "UsageQuestion", form: Any) -> None:
     """Sum usage by period and group. Quantities are integers in base units; empty is unknown, 0 is a measurement."""
     from metering.database import transaction
-    from reports.usage import GROUPS as KNOWN
-    from reports.usage import parse_question, read_usage, record_fields, to_record
+    from reports.usage import read_usage, record_fields, to_record
 
-    filters: dict[str, list[str]] = {}
-    for name, value in map(assignment, where):
-        if name not in KNOWN:
-            raise click.UsageError(f"--where takes one of {GROUPS}.")
-        filters.setdefault(name, []).append(value)
-    question = parse_question(
-        {"start": start, "end": end, "bucket": bucket, "tz": tz, "group_by": by, "as_of": as_of, **filters}
-    )
     with services() as opened, transaction(opened.engine, snapshot=True) as connection:
         records = [to_record(row, question) for row in read_usage(connection, question)]
     print_records(records, form, record_fields(question))

@@ -1,6 +1,5 @@
 """Commands about limits: those in force, requests for higher ones, and overrides."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +46,7 @@ def limits_show(
     about = Request(tenant, project, user, key, operation=operation)
     if model is not None:
         named = look_up(snapshot, model, now).model
-        about = replace(about, model=named.id, category=named.category)
+        about = about._replace(model=named.id, category=named.category)
     convention = terms_of_use(snapshot, tenant, now).convention
     records = []
     for limit in limits_about(about, limits_of(snapshot, tenant, now)):
@@ -61,6 +60,38 @@ def limits_show(
         )  # fmt: skip
     columns = ["scope", "selector", "subject", "meter", "window", "value", "unit", "mode", "source"]
     print_records(records, form_of(as_json), [*columns, "window_start", "window_end"] if as_json else columns)
+
+
+@click.command()
+@click.argument("tenant")
+@paged
+def reservations(tenant: str, after: str, limit: int, as_json: bool) -> None:
+    """List the open holds of TENANT, the first to expire first; JSON has what each holds, and where to go on."""
+    import asyncio
+
+    import msgspec
+
+    from metering.quotas.reservations import ReservationPage, read_position, written
+
+    async def read() -> ReservationPage:
+        quotas = opened.quotas()
+        try:
+            found, rest = await quotas.open_holds(tenant, read_position(after), limit)
+        finally:
+            await quotas.close()
+        return ReservationPage(tenant, found, None if rest is None else written(rest))
+
+    with services() as opened:
+        check_tenant(opened, tenant)
+        page = asyncio.run(read())
+    if as_json:
+        click.echo(msgspec.json.encode(page))
+        return
+    columns = ["reservation", "project", "user", "api_key", "model", "operation", "granted_output_tokens"]
+    records = [msgspec.to_builtins(one, builtin_types=(datetime,)) for one in page.items]
+    print_records(records, "table", [*columns, "opened_at", "expires_at"])
+    if page.next_after is not None:
+        click.echo(f"There may be more: --after {page.next_after}", err=True)
 
 
 @click.group()

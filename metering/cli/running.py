@@ -1,6 +1,7 @@
 """Commands that start the service, and look after it."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import rich_click as click
@@ -11,29 +12,44 @@ from metering.cli.opening import services, stop_on_signals
 @click.command()
 @click.option("--host", help="Address to listen on (JAUGE_HOST).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (JAUGE_PORT); 0 takes a free one.")
-def serve(host: str | None, port: int | None) -> None:
+@click.option("--envoy", "envoy_address", help="HOST:PORT at which Envoy is answered (JAUGE_ENVOY_ADDRESS).")
+def serve(host: str | None, port: int | None, envoy_address: str | None) -> None:
     """Serve the API and the pages."""
     from metering.server import run_server
 
     with services() as opened:
-        run_server(opened, host or opened.settings.host, opened.settings.port if port is None else port)
+        settings = opened.settings
+        if envoy_address is not None:
+            settings = settings.model_copy(update={"envoy_address": envoy_address})
+        run_server(replace(opened, settings=settings), host or settings.host, settings.port if port is None else port)
 
 
 @click.command()
 def worker() -> None:
-    """Consume the event stream, settle counters, send mails and webhooks, and do what happens at set times."""
+    """Consume the event stream, settle counters, send mails, make exports, and do what happens at set times."""
     from metering.events.stream import StreamConsumer
     from metering.outbox.delivery import Postman, couriers_for
     from metering.quotas.settling import Settler
     from metering.scheduler import start_scheduler
+    from metering.services import lives_of
 
     stop = stop_on_signals()
     with services() as opened:
         settings = opened.settings
-        scheduler = start_scheduler(opened.engine, opened.master_key, verify_at_hour=settings.verify_at_hour)
+        scheduler = start_scheduler(
+            opened.engine,
+            opened.master_key,
+            opened.counters(),
+            opened.closer(),
+            sessions=lives_of(settings),
+            verify_at_hour=settings.verify_at_hour,
+            deliver=opened.deliverer().run if settings.deliveries is not None else None,
+        )
         postman = Postman(opened.engine, couriers_for(settings, opened.master_key))
         posting = threading.Thread(target=postman.run, args=(stop,), name="postman")
         posting.start()
+        exporting = threading.Thread(target=opened.exporter().run, args=(stop,), name="exporter")
+        exporting.start()
         settling = threading.Thread(target=Settler(opened.counters()).run, args=(stop,), name="settler")
         settling.start()
         StreamConsumer(
@@ -46,6 +62,7 @@ def worker() -> None:
         scheduler.shutdown()
         posting.join()
         settling.join()
+        exporting.join()
 
 
 @click.command()

@@ -15,7 +15,7 @@ import msgspec
 import zstandard
 
 from metering.errors import BadRequest, TooLarge, UnsupportedMedia
-from metering.events.envelope import UsageEvent
+from metering.events.envelope import EnergyEvent, UsageEvent
 from metering.events.refusals import Refusal, from_decoding
 
 Framing = Literal["json", "ndjson"]
@@ -44,8 +44,13 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 _event = msgspec.json.Decoder(UsageEvent)
 _events = msgspec.json.Decoder(list[UsageEvent])
+_reading = msgspec.json.Decoder(EnergyEvent)
 
-Decoded = list[UsageEvent | tuple[Refusal, bytes]]
+ENERGY = "jauge.energy.v1"
+
+Event = UsageEvent | EnergyEvent
+
+Decoded = list[Event | tuple[Refusal, bytes]]
 """Events in the order of the call; a refused one with its own bytes."""
 
 
@@ -151,9 +156,20 @@ def decode(body: bytes, framing: Framing, events_max: int) -> Decoded:
     return list(events)
 
 
-def decode_one(piece: bytes) -> UsageEvent | tuple[Refusal, bytes]:
+class _Kind(msgspec.Struct):
+    """What an event says that it is."""
+
+    type: str = ""
+
+
+_kind = msgspec.json.Decoder(_Kind)
+
+
+def decode_one(piece: bytes) -> Event | tuple[Refusal, bytes]:
     """One event, or why it is refused."""
     try:
+        if ENERGY.encode() in piece and _kind.decode(piece).type == ENERGY:
+            return _reading.decode(piece)
         return _event.decode(piece)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return from_decoding(error), piece

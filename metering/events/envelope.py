@@ -1,4 +1,4 @@
-"""The usage event: one closed schema, the single source of validation, of the OpenAPI document and of the docs.
+"""The events: closed schemas, the single source of validation, of the OpenAPI document and of the docs.
 
 CloudEvents 1.0 in JSON. `source` and `id` together are the identity. Every name is opaque: a name is a token without
 spaces or escapes, so that no prompt, answer, address or sentence fits in one.
@@ -32,6 +32,7 @@ NameOrPath = Annotated[
 Instant = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=0, le=QUANTITY_MAX)]
 
+HostSource = Literal["wall", "rapl"]
 CountSource = Literal["provider", "gateway_tokenizer", "estimated", "partial_stream"]
 
 
@@ -92,6 +93,39 @@ class UsageEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
     time: Annotated[Instant, Meta(description="End of the request, RFC 3339 with an offset.")]
     datacontenttype: Annotated[Literal["application/json"] | None, Meta(description="Media type of `data`.")] = None
     data: UsageData
+
+
+class EnergyData(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """What one GPU's counters said at one moment. Null is unknown; counters begin anew with the epoch."""
+
+    node: Annotated[Name, Meta(description="Machine that the GPU is in.")]
+    gpu: Annotated[Name, Meta(description="UUID of the GPU.")]
+    epoch: Annotated[Name, Meta(description="Boot or driver epoch: counters begin anew with another.")]
+    monotonic_us: Annotated[Count | None, Meta(description="Monotonic clock of the node, in microseconds.")] = None
+    energy_mj: Annotated[Count | None, Meta(description="Energy since the epoch began, in millijoules.")] = None
+    power_mw: Annotated[Count | None, Meta(description="Power now, in milliwatts.")] = None
+    power_limit_mw: Annotated[Count | None, Meta(description="Power the GPU may draw, in milliwatts.")] = None
+    gpu_model: Annotated[Name | None, Meta(description="Model of the GPU.")] = None
+    deployment: Annotated[Name | None, Meta(description="Replica that the GPU serves; null: none.")] = None
+    site: Annotated[Name | None, Meta(description="Where the node is, as the catalogue says.")] = None
+    host_energy_mj: Annotated[
+        Count | None, Meta(description="Energy of the node since the epoch began, in millijoules: see host_source.")
+    ] = None
+    host_source: Annotated[
+        HostSource | None, Meta(description="wall: at the plug, GPUs included; rapl: processors and memory.")
+    ] = None
+
+
+class EnergyEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """A CloudEvents 1.0 envelope around what one GPU's counters said."""
+
+    specversion: Annotated[Literal["1.0"], Meta(description="Version of CloudEvents.")]
+    type: Annotated[Literal["jauge.energy.v1"], Meta(description="Kind and version of the event.")]
+    source: Annotated[NameOrPath, Meta(description="Agent that emits; with `id`, the identity.")]
+    id: Annotated[Name, Meta(description="Unique within the source, for ever.")]
+    time: Annotated[Instant, Meta(description="When it was read, by the node's clock; RFC 3339 with an offset.")]
+    datacontenttype: Annotated[Literal["application/json"] | None, Meta(description="Media type of `data`.")] = None
+    data: EnergyData
 
 
 def names_of(struct: type[msgspec.Struct]) -> tuple[str, ...]:

@@ -11,11 +11,13 @@ import msgspec
 import polars as pl
 import sqlalchemy as sa
 
+from metering.carbon.readings import Reading, Readings
 from metering.catalog.tenants import TenantDirectory
 from metering.errors import Unprocessable
 from metering.events import quarantine
 from metering.events.decoding import Decoded, decode_one
-from metering.events.envelope import UsageEvent
+from metering.events.energy import check_reading, to_reading
+from metering.events.envelope import EnergyEvent, UsageEvent
 from metering.events.quarantine import Channel, Quarantined
 from metering.events.refusals import Refusal
 from metering.events.validation import check_event, check_series, series_fields, suspects, to_entries
@@ -63,6 +65,7 @@ class Pending:
     refused: dict[int, tuple[Refusal, bytes]]
     written: "Future[list[Outcome]] | None"
     offered: list[int]
+    readings: dict[int, Reading]
     channel: Channel
 
 
@@ -74,6 +77,7 @@ class Intake:
         self._series = series
         self._committer = committer
         self._tenants = TenantDirectory(engine)
+        self._readings = Readings(engine)
 
     def take(self, decoded: Decoded, channel: Channel) -> IntakeAnswer:
         """Write a call's events; when this returns, those accepted are durable. Raises: Unavailable."""
@@ -82,8 +86,9 @@ class Intake:
     def begin(self, decoded: Decoded, channel: Channel) -> Pending:
         """Check events and queue the good ones; `finish` waits for them. Raises: Unavailable."""
         refused = {index: item for index, item in enumerate(decoded) if isinstance(item, tuple)}
-        offered = [index for index in range(len(decoded)) if index not in refused]
-        events = [item for item in decoded if not isinstance(item, tuple)]
+        readings = _readings(decoded, refused)
+        offered = [index for index, item in enumerate(decoded) if isinstance(item, UsageEvent)]
+        events = [item for item in decoded if isinstance(item, UsageEvent)]
         entries = to_entries(events)
         fields = list(map(series_fields, events))
         tenants = self._tenants.numbers({one[TENANT] for one in fields})
@@ -99,14 +104,17 @@ class Intake:
         if refused:
             entries = entries.filter([index not in refused for index in offered])
             offered = [index for index in offered if index not in refused]
-        return Pending(decoded, refused, self._committer.submit(entries) if offered else None, offered, channel)
+        written = self._committer.submit(entries) if offered else None
+        return Pending(decoded, refused, written, offered, readings, channel)
 
     def finish(self, pending: Pending) -> IntakeAnswer:
         """Wait for the ledger, keep what was refused, and answer. Raises: Unavailable."""
         outcomes = pending.written.result() if pending.written is not None else []
         refused = dict(pending.refused)
         results: list[EventResult] = []
-        for index, outcome in zip(pending.offered, outcomes, strict=True):
+        places = [*pending.offered, *pending.readings]
+        outcomes += self._readings.append(list(pending.readings.values()))
+        for index, outcome in zip(places, outcomes, strict=True):
             if outcome is Outcome.CONFLICT:
                 refused[index] = (Refusal("conflict", "id"), msgspec.json.encode(pending.decoded[index]))
             else:
@@ -114,6 +122,7 @@ class Intake:
         if refused:
             quarantine.keep(self._engine, (refused[index] for index in sorted(refused)), pending.channel)
             results += [_refused_result(index, refusal) for index, (refusal, _piece) in refused.items()]
+        if refused or pending.readings:
             results.sort(key=attrgetter("index"))
         return _answer(results, pending.channel)
 
@@ -137,6 +146,20 @@ class Intake:
                 bad[one] = refusal
         found: Mapping[Any, int] = self._series.numbers(good)
         return list(map(found.get, fields)), {at: bad[one] for at, one in enumerate(fields) if one in bad}
+
+
+def _readings(decoded: Decoded, refused: dict[int, tuple[Refusal, bytes]]) -> dict[int, Reading]:
+    """Readings of a call that keep the rules, by place; the others join those refused."""
+    now = datetime.now(UTC)
+    found: dict[int, Reading] = {}
+    for index, event in enumerate(decoded):
+        if isinstance(event, EnergyEvent):
+            refusal = check_reading(event, now)
+            if refusal is None:
+                found[index] = to_reading(event)
+            else:
+                refused[index] = (refusal, msgspec.json.encode(event))
+    return found
 
 
 def _broken(events: Sequence[UsageEvent], entries: pl.DataFrame) -> dict[int, Refusal]:

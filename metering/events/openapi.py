@@ -1,4 +1,4 @@
-"""The event's schema in the OpenAPI document and in the docs, from the same struct that validates it."""
+"""The events' schemas in the OpenAPI document and in the docs, from the same structs that validate them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
-from metering.events.envelope import NAME_PATTERN, UsageEvent
+from metering.events.envelope import NAME_PATTERN, EnergyEvent, UsageEvent
 from metering.events.refusals import CODES
 
 _RENAMED = {
@@ -19,14 +19,13 @@ _RENAMED = {
 
 
 def event_schema() -> Schema:
-    """JSON Schema of one usage event, without references."""
-    event, definitions = _components()
-    return _schema(event, definitions)
+    """JSON Schema of one event, without references."""
+    return Schema(one_of=[_schema(*_components(kind)) for kind in (UsageEvent, EnergyEvent)])
 
 
-def event_table() -> str:
-    """The event's fields as a Markdown table, for `docs/events.md`."""
-    event, definitions = _components()
+def event_table(kind: type[msgspec.Struct]) -> str:
+    """Fields of a kind of events as a Markdown table, for `docs/events.md`."""
+    event, definitions = _components(kind)
     lines = ["| Field | Type | Required | Description |", "|---|---|---|---|"]
     return "\n".join([*lines, *_table_rows(event, definitions, "")])
 
@@ -37,8 +36,8 @@ def codes_table() -> str:
     return "\n".join([*lines, *(f"| `{code}` | {reason} |" for code, reason in CODES.items())])
 
 
-def _components() -> tuple[dict[str, Any], dict[str, Any]]:
-    (reference,), definitions = msgspec.json.schema_components((UsageEvent,), ref_template="{name}")
+def _components(kind: type[msgspec.Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
+    (reference,), definitions = msgspec.json.schema_components((kind,), ref_template="{name}")
     return definitions[reference["$ref"]], definitions
 
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from metering.database import transaction
-from metering.events.envelope import PEOPLE, UsageData, UsageEvent, is_address, is_name, is_source
+from metering.events.envelope import PEOPLE, EnergyData, UsageData, UsageEvent, is_address, is_name, is_source
 from metering.events.refusals import Refusal
 from metering.tables import quarantine
 
@@ -29,8 +29,8 @@ WITHHELD: Final = "(withheld)"
 
 _ENVELOPE_TYPES = {
     name: hint for name, hint in get_type_hints(UsageEvent, include_extras=True).items() if name != "data"
-}
-_DATA_TYPES = get_type_hints(UsageData, include_extras=True)
+} | {"type": Literal["jauge.usage.v1", "jauge.energy.v1"]}
+_DATA_TYPES = get_type_hints(EnergyData, include_extras=True) | get_type_hints(UsageData, include_extras=True)
 
 FIELD_TYPES: Final[Mapping[str, Any]] = MappingProxyType(
     _ENVELOPE_TYPES | {f"data.{name}": kind for name, kind in _DATA_TYPES.items()}
@@ -49,7 +49,7 @@ def _loose(name: str, fields: Iterable[str]) -> "msgspec.json.Decoder[msgspec.St
 
 
 _envelope = _loose("LooseEvent", UsageEvent.__struct_fields__)
-_data = _loose("LooseData", UsageData.__struct_fields__)
+_data = _loose("LooseData", _DATA_TYPES)
 _values = {path: msgspec.json.Decoder(kind) for path, kind in FIELD_TYPES.items()}
 
 

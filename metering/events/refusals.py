@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from metering.events.envelope import UsageData, UsageEvent
+from metering.events.envelope import EnergyData, UsageData, UsageEvent
 from metering.rules.quantities import QUANTITY_MAX
 
 FIELD_PATTERN: Final = re.compile(r"(?=.{1,40}\Z)_?[A-Za-z]{1,20}([_-][A-Za-z]{1,20})*[0-9]{0,2}")
@@ -59,9 +59,12 @@ CONTENT_FIELDS: Final = frozenset({
 """Names that gateways give to content or to people: refused with a code of their own, so that it gets noticed."""
 
 FIELD_PATHS: Final = frozenset(
-    (*UsageEvent.__struct_fields__, *(f"data.{name}" for name in UsageData.__struct_fields__))
+    (
+        *UsageEvent.__struct_fields__,
+        *(f"data.{name}" for name in (*UsageData.__struct_fields__, *EnergyData.__struct_fields__)),
+    )
 )
-"""Path of every field of the event, as `data.tenant`."""
+"""Path of every field of an event, as `data.tenant`."""
 
 _UNKNOWN_FIELD = "Object contains unknown field `"
 _IN_DATA = " - at `$.data`"

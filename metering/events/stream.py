@@ -22,6 +22,7 @@ from metering.events.decoding import Decoded, Framing, decode, decompress
 from metering.events.intake import Intake, IntakeAnswer
 from metering.events.refusals import Refusal
 from metering.metrics import STREAM_PENDING
+from metering.valkey import outages
 
 GROUP = "jauge-ledger"
 ENTRIES_PER_READ = 200
@@ -72,7 +73,7 @@ class StreamConsumer:
                 ready = False  # the group is gone with the server's data: join again
                 log.warning("stream_refused", error=str(error).partition(" ")[0])
                 stop.wait(BACK_OFF_S)
-            except redis.RedisError as error:
+            except outages() as error:
                 log.warning("stream_unavailable", error=type(error).__name__)
                 stop.wait(BACK_OFF_S)
 
@@ -105,7 +106,9 @@ class StreamConsumer:
             return
         try:
             self._write_together(entries)
-        except (Unavailable, redis.RedisError):
+        except Unavailable:
+            raise
+        except outages():
             raise
         except Exception as error:
             if len(entries) == 1:

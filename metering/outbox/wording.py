@@ -5,7 +5,7 @@ A template's first line is the mail's subject line; the rest, after an empty lin
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final, Literal
@@ -29,12 +29,29 @@ MAIL_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "key_expiring": ("name", "prefix", "expires_at"),
     "key_revoked": ("name", "prefix"),
     "raise_received": ("request", "tenant"),
+    "limit_threshold": ("threshold", "rule", "value", "used", "mode", "subject", "ends_at"),
+    "envelope_running_out": (
+        "title",
+        "meter",
+        "envelope",
+        "consumed",
+        "runs_out_on",
+        "earliest",
+        "latest",
+        "ends_on",
+        "overage",
+    ),
     "raise_decided": ("state", "rule", "value", "ends_at", "reason"),
     "terms_published": ("document", "version", "effective_at", "enforced_at"),
     "model_retiring": ("kind", "name", "successor", "retires_at", "days"),
+    "reconciliation_drift": ("period", "drifts", "places"),
+    "drafts_ready": ("month", "obstacles"),
+    "documents_final": ("month", "documents"),
+    "export_ready": ("file", "rows", "expires_at", "export"),
     "notice_published": ("title_fr", "title_en", "text_fr", "text_en", "starts_at", "ends_at"),
 }
-"""Subject of a mail to the fields of its payload. `reason`, `ends_at`, `successor` and `value` may be null."""
+"""Subject of a mail to the fields of its payload. `reason`, `ends_at`, `subject`, `successor`, `value`, `latest` may be
+null."""
 
 _PARAGRAPHS: Final = frozenset({"reason", "text_fr", "text_en"})
 """Values that may have several lines; all others are put on one, so that none passes for a text of ours."""
@@ -138,6 +155,8 @@ def _environment(language: Language) -> Environment:
         loader=PackageLoader("metering.outbox"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["instant"] = lambda value: instant(value, language)
+    environment.filters["day"] = lambda value: day(value, language)
+    environment.filters["amount"] = lambda value, meter: amount(value, meter, language)
     environment.filters["limit"] = lambda rule, value: limit(rule, value, language)
     return environment
 
@@ -145,19 +164,29 @@ def _environment(language: Language) -> Environment:
 def instant(value: str | datetime, language: Language) -> str:
     """An instant in the time of the books: `5 octobre 2026 à 10:00 (Europe/Paris, UTC+02:00)`."""
     at = (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(PARIS)
-    month = _MONTHS[language].split()[at.month - 1]
     preposition = "à" if language == "fr" else "at"
-    return f"{at.day} {month} {at.year} {preposition} {at:%H:%M} ({BOOKS_ZONE}, UTC{at.isoformat()[-6:]})"
+    zone = f"({BOOKS_ZONE}, UTC{at.isoformat()[-6:]})"
+    return f"{day(at.date().isoformat(), language)} {preposition} {at:%H:%M} {zone}"
+
+
+def day(value: str, language: Language) -> str:
+    """A day: `5 octobre 2026`."""
+    on = date.fromisoformat(value)
+    return f"{on.day} {_MONTHS[language].split()[on.month - 1]} {on.year}"
 
 
 def limit(rule: Mapping[str, Any], value: int | None, language: Language) -> str:
     """A limit in words: `20 000 jetons par minute, par agent (modèle : albert-large)`. value: in base units."""
-    meter = rule["meter"]
-    words = [_amount(value, meter, language), _METERS[language][meter], _WINDOWS[language][rule["window"]]]
+    words = [amount(value, rule["meter"], language), _WINDOWS[language][rule["window"]]]
     return f"{' '.join(filter(None, words))}, {_SCOPES[language][rule['scope']]}{_selected(rule['selector'], language)}"
 
 
-def _amount(value: int | None, meter: str, language: Language) -> str:
+def amount(value: int | None, meter: Meter, language: Language) -> str:
+    """An amount in words: `20 000 jetons`. value: in base units."""
+    return f"{_number(value, meter, language)} {_METERS[language][meter]}"
+
+
+def _number(value: int | None, meter: Meter, language: Language) -> str:
     if value is None:
         return "illimité :" if language == "fr" else "unlimited:"
     amount = Decimal(value).scaleb(-_DECIMALS.get(meter, 0))

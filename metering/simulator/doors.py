@@ -5,7 +5,7 @@ import http.client
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from threading import Event
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from metering.errors import Unavailable
+from metering.valkey import connect
 
 SOCKET_S_MAX = 5.0
 ANSWER_S_MAX = 60.0
@@ -137,7 +138,6 @@ class StreamDoor:
 
     def __init__(self, url: str, stream_name: str) -> None:
         no_retry = Retry(NoBackoff(), 0)  # ours can be stopped
-        connect: Callable[..., redis.Redis] = redis.Redis.from_url
         self._client = connect(url, socket_timeout=SOCKET_S_MAX, socket_connect_timeout=SOCKET_S_MAX, retry=no_retry)
         self._stream_name = stream_name
 
@@ -150,7 +150,12 @@ class StreamDoor:
                 if encoding is not None:
                     fields["encoding"] = encoding
                 self._client.xadd(self._stream_name, fields)
-        except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError) as error:
+        except (
+            redis.ConnectionError,
+            redis.TimeoutError,
+            redis.exceptions.OutOfMemoryError,
+            redis.exceptions.RedisClusterException,
+        ) as error:
             raise Unavailable("no_answer", "The stream takes nothing now.", retry_after_s=RETRY_S) from error
         except redis.RedisError as error:
             raise SendError(f"The stream refused the entry: {type(error).__name__}.") from error

@@ -17,6 +17,7 @@ from typing import IO
 
 from metering.errors import Unavailable
 from metering.simulator.doors import ARRAY, LINES, Answer, Door, Framing, StoppedError
+from metering.simulator.nodes import Nodes
 from metering.simulator.traffic import CHUNK_EVENTS, history, live
 
 CHUNK_BYTES_MAX = 8 * 1024 * 1024
@@ -26,8 +27,14 @@ RESENT_SHARE = 0.04
 FRAMINGS = (LINES, ARRAY)
 ENCODINGS = (None, None, "gzip", "zstd")
 
+READINGS_S = 60
+"""Seconds between readings of GPUs."""
+
 Progress = Callable[[int, int], None]
 """Told (done, total) after each batch."""
+
+Watch = Callable[[Sequence[bytes]], None]
+"""Told of events that are sent: of requests that the gateway ran."""
 
 
 @dataclass(slots=True)
@@ -55,6 +62,10 @@ class Tally:
         self.streamed += answer.streamed
 
 
+def _nobody(_events: Sequence[bytes]) -> None:
+    """Nobody watches."""
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -69,8 +80,10 @@ class SimulatedGateway:
         spool_events_max: int = 20_000,
         seed: int = 1,
         clock: Callable[[], datetime] = _utc_now,
+        watch: Watch = _nobody,
     ) -> None:
         self._doors = tuple(doors)
+        self._watch = watch
         self._spool_events_max = spool_events_max
         self._seed = seed
         self._clock = clock
@@ -89,6 +102,7 @@ class SimulatedGateway:
         done = 0
         for chunk in self._delivered(chunks, stop):
             done += len(chunk)
+            self._watch(chunk)
             progress(done, max(done, events))
         if not stop.is_set():
             progress(done, done)
@@ -108,7 +122,9 @@ class SimulatedGateway:
         spool: deque[bytes] = deque()
         retry_at = 0.0
         for made in live(self._clock, rate_per_s=rate_per_s, seed=self._seed):
-            self._keep(spool, [admit(event) for event in made])
+            admitted = [admit(event) for event in made]
+            self._watch(admitted)
+            self._keep(spool, admitted)
             if monotonic() >= retry_at:
                 try:
                     self._empty(spool, stop)
@@ -118,6 +134,13 @@ class SimulatedGateway:
                     return
             if stop.wait(TICK_S):
                 return
+
+    def send_readings(self, nodes: Nodes, stop: Event) -> None:
+        """Send readings of GPUs, those of the past and then each minute, until told to stop. Raises: SendError."""
+        while not stop.is_set():
+            for _ in self._delivered(nodes.readings(self._clock()), stop):
+                pass
+            stop.wait(READINGS_S)
 
     def close(self) -> None:
         """Leave no connection open."""

@@ -15,7 +15,7 @@ from metering import embedded
 from metering.migrate import upgrade
 from metering.services import Services, open_services
 from metering.settings import Settings
-from tests.bench import catalogue, measures, quotas
+from tests.bench import carbon, catalogue, drawings, gateways, measures, peers, quotas, rating
 from tests.bench.measures import Line
 from tests.bench.serving import served
 
@@ -47,12 +47,21 @@ def run(rows: int, *, small: bool) -> list[Line]:
     with stores() as services:
         lines += quotas.reserve(services, seconds=0.5 if small else 5)
         lines.append(quotas.script(services, 500 if small else 20_000))
+        lines.append(quotas.direct(services, 640 if small else 19_200))
+    with stores() as services:
+        lines += gateways.first_token(services, 8 if small else 200)
+    with stores() as services:
+        lines += peers.compare(services, peers.SMALL if small else peers.FULL)
+    with stores() as services:
+        lines += carbon.attribution(services, 10_000 if small else 1_000_000)
+    with stores() as services:
+        lines.append(rating.month(services, 2 * rows, say, administrations=20 if small else rating.ADMINISTRATIONS))
     with stores() as services:
         lines += charts(services, rows)
         lines.append(measures.ledger_append(services, batches))
         lines.append(measures.verification(services))
-    lines.append(measures.cold_start())
-    return lines
+    lines += drawings.drawings(2 if small else 30)
+    return lines if small else [*lines, measures.cold_start()]
 
 
 def charts(services: Services, rows: int) -> list[Line]:
@@ -68,7 +77,7 @@ def charts(services: Services, rows: int) -> list[Line]:
 @contextmanager
 def stores() -> Iterator[Services]:
     """Services on an empty ledger."""
-    with tempfile.TemporaryDirectory() as folder, embedded.running(Path(folder)) as servers:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, embedded.running(Path(folder)) as servers:
         settings = Settings(database_url=servers.database_url, redis_url=servers.redis_url)
         with open_services(settings) as services:
             upgrade(services.engine)

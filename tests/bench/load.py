@@ -32,10 +32,14 @@ def all_series() -> list[Series]:
 
 
 def frames(
-    registry: SeriesRegistry, tenants: dict[str, int], *, rows: int, count: int, hours: int = 1, seed: int = 1
-) -> list[pl.DataFrame]:
-    """Frames of new entries; each covers `hours` hours, one after another from the start of the month, round."""
-    series = all_series()
+    registry: SeriesRegistry, tenants: dict[str, int], *, rows: int, count: int, hours: int = 1, seed: int = 1,
+    series: list[Series] | None = None,
+) -> list[pl.DataFrame]:  # fmt: skip
+    """Frames of new entries; each covers `hours` hours, one after another from the start of the month, round.
+
+    series: what they are of; those of `all_series` unless others are given.
+    """
+    series = series or all_series()
     numbers = registry.numbers(series)
     number_of = np.array([numbers[one] for one in series], dtype=np.int32)
     tenant_of = np.array([tenants[one.tenant] for one in series], dtype=np.int32)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.catalog import documents, limits
-from metering.catalog.conventions import convention_in_force, term_bounds, terms_of_use, tier_of
+from metering.catalog.conventions import convention_in_force, term_bounds, terms_of_use
 from metering.catalog.limits import SHAPES_MAX, limits_for_request, limits_of, live_overrides, window_bounds
 from metering.catalog.snapshot import OverrideEntry, Snapshot, TenantEntry
 from metering.rules.limits import Request, limits_for
@@ -50,6 +50,7 @@ def catalogue(*parts: documents.Convention | OverrideEntry, plan: list[documents
         plans={"free": documents.Plan(id="free", name="Free", limits=limits)},
         conventions={"dinum": [one for one in parts if isinstance(one, documents.Convention)]},
         categories={}, models={}, aliases={}, retirements={}, experiments={}, terms=(), notices=(),
+        price_books={}, prices=(),
     )  # fmt: skip
 
 
@@ -94,10 +95,6 @@ def test_terms_of_use_follow_the_convention_then_the_plan() -> None:
     held, over = (terms_of_use(snapshot, "dinum", moment) for moment in (last, after))
     assert (held.tier, held.outage, held.plan.id) == ("guaranteed", "closed", "free")
     assert (over.convention, over.tier, over.outage) == (None, "free", "local")
-    assert (tier_of(snapshot, "dinum", date(2026, 11, 5)), tier_of(snapshot, "dinum", date(2026, 11, 6))) == (
-        "guaranteed",
-        "free",
-    )
     assert terms_of_use(snapshot, "others", last).convention is None
 
 

@@ -50,6 +50,7 @@ def a_catalog(
     aliases = [documents.Alias(id="vendor/Old-7B", model="old"), documents.Alias(id="chat", category="small")]
     return Snapshot(
         version=1, tenants={}, accounts={}, keys={}, tokens={}, overrides={}, plans={}, conventions={}, terms=(),
+        price_books={}, prices=(),
         platform=documents.Platform(default_plan="experimentation"),
         categories={one.id: one for one in categories},
         models={one.id: one for one in models},

@@ -137,8 +137,8 @@ def test_every_table_of_administrations_is_separated(services: Services) -> None
         )
     assert not readable & set(OWNED)
     assert readable == {
-        "deployment", "ledger_batch", "model", "model_alias", "model_category", "plan", "platform", "retirement",
-        "terms",
+        "carbon_batch", "carbon_hour", "deployment", "emission_factor", "ledger_batch", "model", "model_alias",
+        "model_category", "plan", "platform", "retirement", "site", "terms",
     }  # fmt: skip
 
 

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from metering.events.decoding import FRAMES_MAX, FRAMINGS, decode_one
-from metering.events.envelope import UsageData, UsageEvent
+from metering.events.envelope import EnergyData, EnergyEvent, UsageData, UsageEvent
 from metering.events.openapi import codes_table, event_table
 from metering.events.quarantine import WITHHELD
 from metering.events.refusals import UNNAMEABLE
@@ -16,20 +17,31 @@ from metering.settings import Settings
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
 
 
-@pytest.mark.parametrize(("name", "table"), [("event table", event_table()), ("refusal codes", codes_table())])
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("event table", event_table(UsageEvent)),
+        ("reading table", event_table(EnergyEvent)),
+        ("refusal codes", codes_table()),
+    ],
+)
 def test_the_tables_are_those_of_the_code(name: str, table: str) -> None:
     assert f"<!-- {name} -->\n{table}\n<!-- /{name} -->" in DOCUMENT
 
 
-def test_the_table_has_every_field_of_the_event_once() -> None:
-    named = re.findall(r"^\| `([\w.]+)` \|", event_table(), re.MULTILINE)
-    envelope = [name for name in UsageEvent.__struct_fields__ if name != "data"]
-    assert named == [*envelope, *(f"data.{name}" for name in UsageData.__struct_fields__)]
+@pytest.mark.parametrize(("kind", "data"), [(UsageEvent, UsageData), (EnergyEvent, EnergyData)])
+def test_the_table_has_every_field_of_the_event_once(kind: type[Struct], data: type[Struct]) -> None:
+    named = re.findall(r"^\| `([\w.]+)` \|", event_table(kind), re.MULTILINE)
+    envelope = [name for name in kind.__struct_fields__ if name != "data"]
+    assert named == [*envelope, *(f"data.{name}" for name in data.__struct_fields__)]
 
 
-def test_the_example_is_an_event() -> None:
-    (example,) = re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)
-    assert isinstance(decode_one(json.dumps(json.loads(example)).encode()), UsageEvent)
+def test_the_examples_are_events() -> None:
+    examples = re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert [type(decode_one(json.dumps(json.loads(example)).encode())) for example in examples] == [
+        UsageEvent,
+        EnergyEvent,
+    ]
 
 
 def test_limits_and_words_are_those_of_the_code() -> None:

@@ -13,7 +13,7 @@ from metering.settings import Settings
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "metering").rglob("*.py"), *(ROOT / "reports").rglob("*.py")])
 RULES = sorted((ROOT / "metering" / "rules").rglob("*.py"))
-LEDGER_TABLES = ("ledger_entry", "ledger_batch", "ledger_identity", "ledger_series")
+LEDGER_TABLES = ("ledger_entry", "ledger_batch", "ledger_identity", "ledger_series", "ledger_seal")
 
 
 def named(path: Path) -> str:
@@ -102,5 +102,7 @@ def test_compose_has_every_part_with_its_health_and_no_secret() -> None:
     assert set(services) == {"migrate", "api", "worker", "postgres", "valkey"}
     assert all("healthcheck" in service for name, service in services.items() if name != "migrate")
     assert all(service["volumes"] for service in (services["postgres"], services["valkey"]))
+    shared = {services[name]["volumes"][0].partition(":")[2] for name in ("api", "worker")}
+    assert shared == {services["worker"]["environment"]["JAUGE_DATA"]}
     for variable in ("JAUGE_POSTGRES_PASSWORD", "JAUGE_VALKEY_PASSWORD", "JAUGE_SECRET_KEY"):
         assert f"${{{variable}:?" in (ROOT / "docker-compose.yml").read_text()

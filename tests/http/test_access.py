@@ -12,7 +12,7 @@ import structlog
 
 from metering.app import create_app
 from metering.catalog.tokens import add_token, list_tokens, revoke_token
-from metering.events.envelope import UsageEvent
+from metering.events.envelope import EnergyEvent, UsageEvent
 from metering.web import BODY_BYTES_MAX
 from tests.applications import application
 from tests.http.conftest import client_with
@@ -229,7 +229,7 @@ def test_the_documentation_page_loads_nothing_from_elsewhere(standing) -> None:
 def test_the_document_of_the_interface_describes_the_event_as_it_is_validated(standing) -> None:
     document = standing.get("/docs/openapi.json").json()
     described = document["paths"]["/v1/events"]["post"]["requestBody"]["content"]
-    (reference,), definitions = msgspec.json.schema_components((UsageEvent,), ref_template="{name}")
+    references, definitions = msgspec.json.schema_components((UsageEvent, EnergyEvent), ref_template="{name}")
 
     def plain(schema: object) -> object:
         if isinstance(schema, dict):
@@ -239,7 +239,7 @@ def test_the_document_of_the_interface_describes_the_event_as_it_is_validated(st
             return {name: plain(value) for name, value in schema.items() if (name, value) != ("default", None)}
         return schema
 
-    event = plain(reference)
+    event = {"oneOf": [plain(reference) for reference in references]}
     assert described["application/cloudevents+json"]["schema"] == event
     assert described["application/cloudevents-batch+json"]["schema"]["items"] == event
     assert {"application/json", "application/x-ndjson"} <= described.keys()

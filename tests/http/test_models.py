@@ -123,8 +123,8 @@ def test_models_are_listed_with_what_they_are_and_how_long(member) -> None:
         "id": "small", "name": "Small", "category": "chat", "publisher": "Mistral AI", "licence": "Apache-2.0",
         "licence_url": "https://example.test/licence", "parameters": 24_000_000_000,
         "active_parameters": 24_000_000_000, "precision": "fp8", "context_tokens": 131_072, "operations": ["chat"],
-        "aliases": ["mistralai/Small-24B"], "deployments": 4, "status": "available", "available_from": None,
-        "retirement": None,
+        "kv_bytes_per_token": None, "aliases": ["mistralai/Small-24B"], "deployments": 4, "status": "available",
+        "available_from": None, "retirement": None,
     }  # fmt: skip
     end = MIDNIGHT + 20 * DAY
     assert items["retiring"]["deployments"] == 0

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -219,7 +220,8 @@ def wait_for_answer(client: Client, told: Callable[[tuple[int, str]], bool], lim
 
 
 def test_a_full_disk_is_told_to_callers_and_passes(tmp_path):
-    with small_disk(tmp_path) as (servers, disk):
+    # A path of PostgreSQL's socket has 107 bytes at most, and pytest's folders leave too few of them.
+    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)) as (servers, disk):
         token, port = prepared(servers.database_url), free_port()
         url = f"http://127.0.0.1:{port}"
         environment = {"JAUGE_DATABASE_URL": servers.database_url, "JAUGE_REDIS_URL": servers.redis_url,

@@ -266,5 +266,5 @@ def test_deleting_a_person_doesnt_need_the_outbox(office):
 
 
 def test_types_of_events_are_named_alike():
-    assert len(set(EVENT_TYPES)) == 15
+    assert len(set(EVENT_TYPES)) == 17
     assert all(event_type.count(".") == 1 and event_type.islower() for event_type in EVENT_TYPES)

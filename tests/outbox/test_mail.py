@@ -15,7 +15,7 @@ from metering.database import transaction
 from metering.errors import Unprocessable
 from metering.outbox.mail import SmtpServer
 from metering.outbox.secrets import MasterKey
-from metering.outbox.wording import CODE_SUBJECTS, MAIL_FIELDS, instant, limit, render
+from metering.outbox.wording import CODE_SUBJECTS, MAIL_FIELDS, day, instant, limit, render
 from metering.rules.limits import KINDS, METERS, SCOPES, WINDOWS
 from metering.tables import account, person
 from tests.outbox.conftest import OPERATOR, STAFF, MailServer, free_port
@@ -24,15 +24,24 @@ RULE = {"scope": "user", "selector": "model:albert-large", "meter": "total_token
 MARKED = {
     "request": "REQUEST", "reason": "REASON", "tenant_name": "TENANTNAME", "tenant": "TENANT", "name": "NAME",
     "prefix": "PREFIX", "successor": "SUCCESSOR", "version": "VERSION", "title_fr": "TITLE", "title_en": "TITLE",
-    "text_fr": "TEXT", "text_en": "TEXT", "code": "CODE", "link": "LINK", "public_url": "https://jauge.example",
+    "text_fr": "TEXT", "text_en": "TEXT", "subject": "SUBJECT", "code": "CODE", "link": "LINK", "period": "PERIOD",
+    "places": "PLACES", "title": "TITLE", "month": "MONTH", "obstacles": "OBSTACLES", "documents": "DOCUMENTS",
+    "file": "FILE", "rows": "ROWS", "export": "EXPORT",
+    "public_url": "https://jauge.example",
 }  # fmt: skip
-CHOSEN = {"kind": "model", "document": "terms", "state": "approved", "rule": RULE, "value": 20_000, "days": 30}
+CHOSEN = {
+    "kind": "model", "document": "terms", "state": "approved", "rule": RULE, "value": 20_000, "days": 30,
+    "threshold": 80, "used": 16_000, "mode": "hard", "drifts": 3,
+    "meter": "cost_neur", "envelope": 10**12, "consumed": 5 * 10**11, "overage": "block",
+}  # fmt: skip
 INSTANTS = ("expires_at", "ends_at", "starts_at", "effective_at", "enforced_at", "retires_at", "code_expires_at")
-OPTIONAL = {"reason", "ends_at", "successor"}
+DAYS = ("runs_out_on", "earliest", "latest", "ends_on")
+OPTIONAL = {"reason", "ends_at", "subject", "successor"}
 
 
 def values_for(subject: str) -> dict[str, object]:
     values = MARKED | CHOSEN | {name: f"20{number}6-10-05T08:00:00Z" for number, name in enumerate(INSTANTS, start=2)}
+    values |= {name: f"2026-10-{number}" for number, name in enumerate(DAYS, start=11)}
     if subject == "access_to_validate":
         values["kind"] = "individual"
     added = {"public_url"} | ({"code", "link", "code_expires_at"} if subject in CODE_SUBJECTS else set())
@@ -49,6 +58,8 @@ def test_every_mail_says_all_that_it_is_given(subject, language):
             assert value in title + text, name
         if name in INSTANTS:
             assert instant(value, language) in text, name
+        if name in DAYS:
+            assert day(value, language) in text, name
     assert not re.search(r"[{}]|None", title + text)
     assert text.startswith("Bonjour,\n\n" if language == "fr" else "Hello,\n\n")
     assert "\n\n\n" not in text

@@ -25,6 +25,7 @@ from metering.catalog.raises import (
     decide_raise,
     find_raise,
     list_raises,
+    study_raise,
 )
 from metering.catalog.routes.acting import AfterId, Page, PageLimit, acting, clock, page_of
 from metering.catalog.snapshot import Snapshot
@@ -33,6 +34,7 @@ from metering.identity import Principal
 from metering.rules import limits as rules
 from metering.rules.limits import EACH, UNITS, Meter, Mode, Scope, Source, Window, limits_about
 from metering.rules.quantities import Operation
+from metering.rules.studies import Study
 from metering.tables import api_key
 from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_of, caller_within, require
 
@@ -247,6 +249,19 @@ def post_limit_request(
     return ask_raise(state.engine, state.catalog.refresh(), caller, asked, clock())
 
 
+@post(
+    "/v1/tenants/{tenant:str}/limit-requests/study",
+    summary="The study that a request for a higher limit would carry",
+    description="Nothing is recorded.",
+    status_code=200,
+    sync_to_thread=True,
+)
+def post_study(request: Request[Any, Any, Any], tenant: FromPath[str], data: JSONBody[LimitAsked]) -> Study:
+    caller, state = caller_within(request, tenant), request.app.state
+    asked = Asked(data.limit, data.subject, data.motive)
+    return study_raise(state.engine, state.catalog.refresh(), caller, asked, clock())
+
+
 @get("/v1/admin/limit-requests", summary="Requests for a higher limit, of everybody", sync_to_thread=True)
 def get_all_limit_requests(
     request: Request[Any, Any, Any], in_state: InState = None, after: AfterId = "", limit: PageLimit = 100
@@ -311,7 +326,7 @@ limits_router = Router(
             guards=[require("operator", "manager", "member")],
         ),
         Router("/", route_handlers=[get_conventions], guards=[require("operator", "manager")]),
-        Router("/", route_handlers=[post_limit_request], guards=[require("manager", "member")]),
+        Router("/", route_handlers=[post_limit_request, post_study], guards=[require("manager", "member")]),
         Router(
             "/",
             route_handlers=[get_all_limit_requests, post_decision, get_overrides, post_override, delete_override],

@@ -47,7 +47,7 @@ class TermsState(Struct):
 
 
 class TokenShown(Struct):
-    """The token that the request carries."""
+    """The token that the request carries; a browser's session may have none."""
 
     name: str
     expires_at: datetime | None
@@ -62,7 +62,7 @@ class Me(Struct):
     plan: PlanShown
     person: Person
     terms: list[TermsState]
-    token: TokenShown
+    token: TokenShown | None
 
 
 class PersonChanges(Document, frozen=True, kw_only=True):
@@ -130,7 +130,8 @@ def get_me(request: Request[Any, Any, Any]) -> Me:
         found = accounts.find_account(connection, tenant, account)
         administration = accounts.administration_of(connection, tenant)
         accepted = acceptances(connection, caller)
-        token = next(one for one in list_own_tokens(connection, account) if one.name == own_name(account, caller.name))
+        own = (one for one in list_own_tokens(connection, account) if one.name == own_name(account, caller.name))
+        token = next(own, None)
     plan = catalog.plan_of(tenant)
     versions = [
         TermsState(
@@ -140,7 +141,8 @@ def get_me(request: Request[Any, Any, Any]) -> Me:
     ]
     return Me(
         account, found.role, administration, PlanShown(plan.id, plan.name, plan.tier),
-        Person(found.name, found.email, found.language), versions, TokenShown(token.name, token.expires_at),
+        Person(found.name, found.email, found.language), versions,
+        None if token is None else TokenShown(token.name, token.expires_at),
     )  # fmt: skip
 
 

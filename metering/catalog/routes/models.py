@@ -2,8 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import format_datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,19 +12,20 @@ from litestar import Request, Response, Router, get, post
 from litestar.params import JSONBody, PathParameter
 
 from metering.catalog.conventions import terms_of_use
-from metering.catalog.documents import Id, Instant, Model, ModelName, Retirement, Tier
+from metering.catalog.documents import Id, Instant, ModelName, Retirement, Tier
 from metering.catalog.keys import check_key
 from metering.catalog.models import (
     Resolution,
     Status,
+    check_operation,
     look_up,
     notices_for,
     resolve,
+    retirement_headers,
     retirements_announced,
 )
 from metering.catalog.routes.acting import acting, clock
 from metering.catalog.snapshot import CatalogReader, Snapshot
-from metering.errors import Unprocessable
 from metering.rules.quantities import Operation
 from metering.rules.retirement import Retiring
 from metering.tables import deployment
@@ -76,6 +76,7 @@ class ModelShown(msgspec.Struct, kw_only=True):
     active_parameters: int | None
     precision: str | None
     context_tokens: int | None
+    kv_bytes_per_token: int | None
     operations: list[Operation]
     aliases: list[str]
     deployments: int
@@ -179,7 +180,7 @@ def answer_question(reader: CatalogReader, question: Question, now: datetime) ->
     catalog = reader.current()
     key = check_key(catalog, digest, now).key
     found = resolve(catalog, question.model, tenant=key.tenant, now=now)
-    _check_operation(found.model, question.operation)
+    check_operation(found.model, question.operation)
     terms = terms_of_use(catalog, key.tenant, now)
     return found, Answer(
         tenant=key.tenant,
@@ -197,32 +198,9 @@ def answer_question(reader: CatalogReader, question: Question, now: datetime) ->
     )
 
 
-def retirement_headers(retirement: Retirement | None) -> dict[str, str]:
-    """Headers of an answer about what retires: Deprecation (RFC 9745), Sunset (RFC 8594) and its successor."""
-    if retirement is None:
-        return {}
-    headers = {
-        "Deprecation": f"@{int(retirement.announced_at.timestamp())}",
-        "Sunset": format_datetime(retirement.retires_at.astimezone(UTC), usegmt=True),
-    }
-    if retirement.successor is not None:
-        headers["Link"] = f'</v1/models/{retirement.successor}>; rel="successor-version"'
-    return headers
-
-
 def _catalog(request: Request[Any, Any, Any]) -> CatalogReader:
     reader: CatalogReader = request.app.state.catalog
     return reader
-
-
-def _check_operation(model: Model, operation: Operation | None) -> None:
-    if operation is not None and operation not in model.operations:
-        raise Unprocessable(
-            "operation_not_offered",
-            f"The model {model.id} can't be called for this.",
-            field="operation",
-            expected=", ".join(model.operations),
-        )
 
 
 def _fields(
