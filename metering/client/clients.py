@@ -178,13 +178,17 @@ class AsyncJauge(AsyncGateway):
 
 
 class AsyncHold(HoldState):
-    """A request that may run, until the end of its block. Its hold is kept alive, however long that lasts."""
+    """A request that may run, until the end of its block.
+
+    Its hold is kept alive, however long that lasts, and grows with what `add` counts beyond it.
+    """
 
     def __init__(self, client: AsyncGateway, desk: Desk, asked: Asked) -> None:
         super().__init__(desk, asked)
         self._client = client
         self._next_beat: asyncio.TimerHandle | None = None
         self._beat: asyncio.Task[None] | None = None
+        self._extension: asyncio.Task[None] | None = None
 
     async def extend(self, *, more_output_tokens: int) -> int:
         """Hold more output; returns how much of it is granted. Raises: Refused."""
@@ -198,6 +202,12 @@ class AsyncHold(HoldState):
         """Tell that nothing was used: what is held is free again, and the event says how it ended (error)."""
         await self._client.run(self._giving_back(outcome))
 
+    def add(self, **counted: int) -> None:
+        """Count what was streamed since the last time; output beyond what is held is asked for beside the stream."""
+        super().add(**counted)
+        if self._is_short and (self._extension is None or self._extension.done()):
+            self._extension = asyncio.create_task(self._client.run(self._catching_up()))
+
     async def __aenter__(self) -> Self:
         await self._client.run(self._opening())
         if self.is_held:
@@ -205,9 +215,9 @@ class AsyncHold(HoldState):
         return self
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: TracebackType | None) -> None:
-        for sign in (self._next_beat, self._beat):
-            if sign is not None:
-                sign.cancel()
+        for under_way in (self._next_beat, self._beat, self._extension):
+            if under_way is not None:
+                under_way.cancel()
         if error is None or isinstance(error, Exception):
             await self._client.run(self._leaving(error))
         else:
@@ -215,7 +225,7 @@ class AsyncHold(HoldState):
 
     def _beat_later(self) -> None:
         # A timer, because most requests are over before it: a task costs ten times as much.
-        self._next_beat = asyncio.get_running_loop().call_later(self._desk.ttl_s / 2, self._begin_beat)
+        self._next_beat = asyncio.get_running_loop().call_later(self._beat_s, self._begin_beat)
 
     def _begin_beat(self) -> None:
         self._beat = asyncio.create_task(self._client.run(self._beating()))

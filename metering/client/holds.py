@@ -33,6 +33,9 @@ from metering.rules.quantities import QUANTITIES, SUBSETS, Operation, Status, su
 AWAY_RETRY_S = 5
 """When a client may come again while Jauge is away."""
 
+BEATS = 3
+"""Signs of life within a hold's time, so that one of them may get lost."""
+
 S = TypeVar("S", bound=msgspec.Struct)
 
 log = logging.getLogger(__name__)
@@ -162,6 +165,7 @@ class HoldState:
         self._who = {name: self._asked[name] for name in names if self._asked.get(name) is not None}
         self._about: dict[str, Any] = {}
         self._counted: dict[str, int] = {}
+        self._sought_output_tokens = 0
         self._first_token_at: datetime | None = None
         if not self._who.keys() & {"key_sha256", "tenant"}:
             raise TypeError("Whose request is it? A key_sha256 or a tenant is needed.")
@@ -285,8 +289,30 @@ class HoldState:
             log.warning("the hold %s isn't kept alive: %s", self.reservation, refused.code)
 
     @property
+    def _beat_s(self) -> float:
+        return self._desk.ttl_s / BEATS
+
+    @property
     def _is_beat_due(self) -> bool:
-        return self.is_held and time.monotonic() - self._beaten_s > self._desk.ttl_s / 2
+        return self.is_held and time.monotonic() - self._beaten_s > self._beat_s
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether more output has come than is held, or was asked for meanwhile."""
+        come = self._counted.get("output_tokens", 0)
+        return self.is_held and come > max(self.granted_output_tokens, self._sought_output_tokens)
+
+    def _catching_up(self) -> Flow[None]:
+        """Hold what has come beyond what is held, and as much again as was expected at first.
+
+        Where there is no room, the answer goes on all the same: in the end all of it counts, beyond the limit as well.
+        """
+        come = self._counted["output_tokens"]
+        self._sought_output_tokens = come + self._asked.get("max_output_tokens", 0)
+        try:
+            yield from self._extending(self._sought_output_tokens - self.granted_output_tokens)
+        except Refused as refused:
+            log.info("the hold %s isn't extended: %s", self.reservation, refused.code)
 
     def _telling(self, usage: Usage, provider: Provider | None, outcome: Outcome) -> Flow[None]:
         """Tell what was used. Raises: ValueError for quantities that can't be; SpoolFull if the disk is full."""
