@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from metering.events.providers import UnusableUsage, normalise_usage
+from metering.events.providers import Provider, UnusableUsage, normalise_usage
 
 CHUNK_BYTES_MAX = 16
 """A chunk of so many bytes may still be one long word; one token of more is rare."""
@@ -24,7 +24,9 @@ ANSWER_BYTES_PER_TOKEN = 4
 _WHOLE_BYTES_MAX = 1024 * 1024
 _TAIL_BYTES = 64 * 1024
 _EVENT_BYTES_MAX = 1024 * 1024
-_TEXTS = ("content", "reasoning_content", "reasoning", "refusal", "text", "thinking", "arguments", "delta")
+_TEXTS = (
+    "content", "reasoning_content", "reasoning", "refusal", "text", "thinking", "arguments", "delta", "partial_json"
+)  # fmt: skip
 _PARTS = ("tool_calls", "function_call", "function")
 
 _event_end = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -41,7 +43,7 @@ def usage_in(answer: Mapping[str, Any]) -> Quantities | None:
     for holder in (answer, inner if isinstance(inner, Mapping) else {}):
         for name in ("usage", "usage_info"):
             if isinstance(usage := holder.get(name), Mapping):
-                return _normalised(usage)
+                return normalised(usage)
     return None
 
 
@@ -50,8 +52,8 @@ def tokens_in(chunk: Mapping[str, Any]) -> int:
     choices = chunk.get("choices")
     if not isinstance(choices, list):
         is_delta = str(chunk.get("type", "")).endswith(".delta")  # of the responses API
-        return _tokens(_text_bytes(chunk.get("delta"))) if is_delta else 0
-    return sum(_tokens(_text_bytes(choice.get("delta", choice))) for choice in choices if isinstance(choice, Mapping))
+        return chunk_tokens(chunk.get("delta")) if is_delta else 0
+    return sum(chunk_tokens(choice.get("delta", choice)) for choice in choices if isinstance(choice, Mapping))
 
 
 def text_tokens(answer: Mapping[str, Any]) -> int | None:
@@ -59,8 +61,18 @@ def text_tokens(answer: Mapping[str, Any]) -> int | None:
     choices = answer.get("choices")
     if not isinstance(choices, list):
         return None
-    size = sum(_text_bytes(choice.get("message", choice)) for choice in choices if isinstance(choice, Mapping))
-    return -(-size // ANSWER_BYTES_PER_TOKEN)
+    return whole_tokens([choice.get("message", choice) for choice in choices if isinstance(choice, Mapping)])
+
+
+def whole_tokens(value: object) -> int:
+    """Tokens of the generated text in a whole answer, counted as the module says."""
+    return -(-_text_bytes(value) // ANSWER_BYTES_PER_TOKEN)
+
+
+def chunk_tokens(value: object) -> int:
+    """Tokens of the generated text in a part of a chunk, counted as the module says."""
+    size = _text_bytes(value)
+    return -(-size // ANSWER_BYTES_PER_TOKEN) if size > CHUNK_BYTES_MAX else min(size, 1)
 
 
 class Reader(Protocol):
@@ -177,7 +189,10 @@ class StreamReader:
         if content == b"[DONE]":
             self.is_complete = True
             return False
-        chunk = _object(content)
+        return self._take(_object(content))
+
+    def _take(self, chunk: Mapping[str, Any]) -> bool:
+        """Read a chunk; whether it has usage and nothing else."""
         usage = usage_in(chunk)
         self.usage = usage or self.usage
         self.counted += tokens_in(chunk)
@@ -214,9 +229,10 @@ def _object(text: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _normalised(usage: Mapping[str, Any]) -> Quantities | None:
+def normalised(usage: Mapping[str, Any], provider: Provider | None = None) -> Quantities | None:
+    """The quantities that a provider's usage object tells; None if it can't be read."""
     try:
-        found = normalise_usage(usage)
+        found = normalise_usage(usage, provider=provider)
     except UnusableUsage as unusable:
         log.warning("a provider's usage can't be read: %s %s", unusable.field, unusable.code)
         return None
@@ -229,11 +245,6 @@ def _finish_reason(answer: Mapping[str, Any]) -> str | None:
         if isinstance(choice, Mapping) and isinstance(reason := choice.get("finish_reason"), str):
             return reason
     return None
-
-
-def _tokens(size: int) -> int:
-    """Tokens in a chunk of so many bytes."""
-    return -(-size // ANSWER_BYTES_PER_TOKEN) if size > CHUNK_BYTES_MAX else min(size, 1)
 
 
 def _text_bytes(value: Any) -> int:

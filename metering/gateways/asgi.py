@@ -1,4 +1,4 @@
-"""Middleware around an OpenAI-compatible gateway in Python, which needs no change: FastAPI, Starlette, Litestar, ASGI.
+"""Middleware around a gateway in Python that serves OpenAI's API or Anthropic's, and needs no change: any ASGI.
 
     key, model, size ──▶ hold ──▶ the gateway ──▶ its answer, read as it passes ──▶ commit, event
 
@@ -14,8 +14,8 @@ from types import MappingProxyType
 from metering.client import AsyncGateway, AsyncHold, Refused
 from metering.gateways.bodies import Body, JsonBody, Left, Receive, Scope, Send, Unserved, read_form, read_json
 from metering.gateways.passage import Incoming, Passage
-from metering.gateways.refusing import messages_of
-from metering.gateways.requests import ENDPOINTS, Reading, endpoint_of, lowered, reading_of
+from metering.gateways.refusing import anthropic_body_of, body_of, messages_of
+from metering.gateways.requests import ENDPOINTS, MESSAGES, Reading, endpoint_of, lowered, reading_of
 from metering.rules.quantities import Operation
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -61,13 +61,14 @@ class JaugeMiddleware:
             return
         async with AsyncExitStack() as until_it_ends:
             try:
-                digest = _key_digest(scope)
+                digest = _key_digest(endpoint, scope)
                 incoming = await self._read(endpoint, scope, receive)
                 until_it_ends.callback(incoming.close)
                 hold = await until_it_ends.enter_async_context(self._hold(digest, incoming))
             except (Refused, Unserved) as no:
                 headers = no.headers if isinstance(no, Refused) else {}
-                for message in messages_of(no.status, no.code, headers):
+                body = (anthropic_body_of if endpoint == MESSAGES else body_of)(no.status, no.code)
+                for message in messages_of(no.status, body, headers):
                     await send(message)
                 return
             except Left:
@@ -85,7 +86,7 @@ class JaugeMiddleware:
             body: Body = await read_form(receive, kind, bytes_max=self._upload_bytes_max)
         else:
             body = await read_json(receive)
-        return Incoming(endpoint, reading_of(operation, body.fields), body)
+        return Incoming(endpoint, reading_of(operation, body.fields, is_message=endpoint == MESSAGES), body)
 
     def _hold(self, digest: str, incoming: Incoming) -> AsyncHold:
         """The hold to open. Raises: Unserved if no model is named."""
@@ -127,10 +128,12 @@ class JaugeMiddleware:
         return changes
 
 
-def _key_digest(scope: Scope) -> str:
+def _key_digest(endpoint: str, scope: Scope) -> str:
     """SHA-256 of the request's key. Raises: Unserved without one."""
     scheme, _, key = _header(scope, b"authorization").partition(" ")
-    if scheme.lower() != "bearer" or not key.strip():
+    if scheme.lower() != "bearer":
+        key = _header(scope, b"x-api-key") if endpoint == MESSAGES else ""
+    if not key.strip():
         raise Unserved(401, "missing_key")
     return hashlib.sha256(key.strip().encode("latin-1")).hexdigest()
 

@@ -9,11 +9,15 @@ from metering.client.holds import Outcome
 from metering.events.envelope import NAME_LENGTH_MAX, CountSource
 from metering.gateways.answers import BodyReader, OtherReader, Quantities, Reader, StreamReader
 from metering.gateways.bodies import Body, FormBody, Message, Receive, Scope, Send, replayed
+from metering.gateways.messages import MessageReader, MessageStreamReader
 from metering.gateways.refusing import encoded
-from metering.gateways.requests import Reading
+from metering.gateways.requests import MESSAGES, Reading
 from metering.rules.quantities import Operation, Status
 
 _GENERATED: frozenset[Operation] = frozenset({"chat", "completion"})
+_LIMITS = b"anthropic-ratelimit-"
+"""Headers of limits that a provider has with the gateway; OpenAI's have the names of ours."""
+
 _READ: frozenset[Operation] = frozenset({"embedding", "rerank", "image", "other"})
 
 
@@ -99,13 +103,16 @@ class Passage:
         dropped = {name for name, _value in own}
         headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
         told = dict(headers)
+        is_message = self._incoming.endpoint == MESSAGES
         kind, encoding = told.get(b"content-type", b""), told.get(b"content-encoding", b"identity")
         if self._http_status < 400 and kind.startswith(b"text/event-stream") and encoding == b"identity":
-            self._reader = StreamReader(hides_usage=self._incoming.hides_usage)
+            hides_usage = self._incoming.hides_usage
+            self._reader = MessageStreamReader() if is_message else StreamReader(hides_usage=hides_usage)
             dropped.add(b"content-length")
         elif self._http_status < 400 and b"json" in kind:
-            self._reader = BodyReader(is_deflated=encoding != b"identity")
-        return {**message, "headers": [(name, value) for name, value in headers if name not in dropped] + own}
+            self._reader = (MessageReader if is_message else BodyReader)(is_deflated=encoding != b"identity")
+        kept = [(name, value) for name, value in headers if name not in dropped and not name.startswith(_LIMITS)]
+        return {**message, "headers": kept + own}
 
     def _follow(self, data: bytes, *, is_last: bool) -> bytes:
         """Read a piece of the answer; what of it to pass on."""
@@ -162,10 +169,11 @@ class Passage:
         found |= {name: count for name, count in seen.items() if count}
         if isinstance(body, FormBody) and reading.operation == "transcription" and body.audio_ms is not None:
             found["audio_ms"] = body.audio_ms
-        if self._reader.usage is not None:
-            return found | self._reader.usage, "partial_stream" if is_partial else "provider"
+        usage = self._reader.usage
+        if usage is not None and not (is_partial and self._is_generated):
+            return found | usage, "partial_stream" if is_partial else "provider"
         if self._is_generated:
-            found |= {"input_tokens": reading.prompt_tokens, "output_tokens": self._reader.counted}
+            found |= {"input_tokens": reading.prompt_tokens, "output_tokens": self._reader.counted} | (usage or {})
             return found, "partial_stream" if is_partial else "estimated"
         if reading.operation in _READ:
             return found | {"input_tokens": reading.prompt_tokens}, "estimated"

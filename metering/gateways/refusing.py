@@ -1,4 +1,4 @@
-"""A refusal, as clients of OpenAI's API read it."""
+"""A refusal, as clients of OpenAI's API read it, or those of Anthropic's."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -39,16 +39,30 @@ TYPES: Mapping[int, str] = MappingProxyType(
 )
 
 
+ANTHROPIC_TYPES: Mapping[int, str] = MappingProxyType({**TYPES, 404: "not_found_error", 413: "request_too_large"})
+"""As platform.claude.com/docs, "Claude API errors", has them."""
+
+
 def body_of(status: int, code: str) -> bytes:
     """The body of a refusal: `{"error": {message, type, param, code}}`."""
     kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    error = {"message": MESSAGES.get(code, "The request is refused."), "type": kind, "param": None, "code": code}
+    error = {"message": _message(code), "type": kind, "param": None, "code": code}
     return msgspec.json.encode({"error": error})
 
 
-def messages_of(status: int, code: str, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+def anthropic_body_of(status: int, code: str) -> bytes:
+    """The same for Anthropic's API: `{"type": "error", "error": {type, message}}`, which has no place for a code."""
+    away = "overloaded_error" if code == "shed" else "api_error"
+    kind = ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else away)
+    return msgspec.json.encode({"type": "error", "error": {"type": kind, "message": _message(code)}})
+
+
+def _message(code: str) -> str:
+    return MESSAGES.get(code, "The request is refused.")
+
+
+def messages_of(status: int, body: bytes, headers: Mapping[str, str]) -> list[dict[str, Any]]:
     """The refusal as ASGI sends it, with headers to pass on."""
-    body = body_of(status, code)
     own = {"content-type": "application/json", "content-length": str(len(body)), **headers}
     if status == 401:
         own["www-authenticate"] = "Bearer"

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible request asks for: its operation, its model, and what it may use. Pure.
+"""What a request of OpenAI's API, or of Anthropic's, asks for: operation, model, and what it may use. Pure.
 
 A body is read for its size only. Nothing of it is kept in a reading but the model's name.
 """
@@ -11,14 +11,18 @@ from typing import TypedDict
 from metering.rules.counting import BYTES_PER_TOKEN
 from metering.rules.quantities import QUANTITY_MAX, Operation
 
-__all__ = ["BYTES_PER_TOKEN", "ENDPOINTS", "IMAGE_TOKENS", "Estimates", "Reading", "endpoint_of", "lowered",
-           "operation_of", "reading_of"]  # fmt: skip
+__all__ = ["BYTES_PER_TOKEN", "ENDPOINTS", "IMAGE_TOKENS", "MESSAGES", "Estimates", "Reading", "endpoint_of",
+           "lowered", "operation_of", "reading_of"]  # fmt: skip
+
+MESSAGES = "messages"
+"""The endpoint of Anthropic's API."""
 
 ENDPOINTS: Mapping[str, Operation] = MappingProxyType(
     {
         "chat/completions": "chat",
         "completions": "completion",
         "responses": "chat",
+        MESSAGES: "chat",
         "embeddings": "embedding",
         "rerank": "rerank",
         "audio/transcriptions": "transcription",
@@ -51,7 +55,7 @@ _PROMPT_FIELDS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
     }
 )
 _IMAGES = frozenset({"image_url", "input_image", "image"})
-_OTHER_MEDIA = frozenset({"input_audio", "audio_url", "video_url", "file", "input_file"})
+_OTHER_MEDIA = frozenset({"input_audio", "audio_url", "video_url", "file", "input_file", "base64"})
 _GENERATING: frozenset[Operation] = frozenset({"chat", "completion"})
 
 
@@ -118,12 +122,14 @@ def operation_of(path: str) -> Operation | None:
 def endpoint_of(path: str) -> str | None:
     """The end of a path that is a key of ENDPOINTS; None for what isn't metered."""
     segments = [segment for segment in path.split("/") if segment]
+    if segments[-3:-2] == ["threads"]:  # messages of OpenAI's assistants generate nothing
+        return None
     ends = ("/".join(segments[-length:]) for length in (2, 1))
     return next((end for end in ends if end in ENDPOINTS), None)
 
 
-def reading_of(operation: Operation, body: Mapping[str, object]) -> Reading:
-    """What a body asks for: of JSON, or the fields of a form.
+def reading_of(operation: Operation, body: Mapping[str, object], *, is_message: bool = False) -> Reading:
+    """What a body asks for: of JSON, or the fields of a form. is_message: it is for MESSAGES.
 
     Values of another type than the API's are as if they weren't there: the gateway itself refuses them. The prompt is
     measured in bytes, BYTES_PER_TOKEN of them a token (rounded up); ids of tokens count one each, images IMAGE_TOKENS,
@@ -147,7 +153,7 @@ def reading_of(operation: Operation, body: Mapping[str, object]) -> Reading:
         documents=_documents(operation, body),
         pages=max(_length(body.get("pages")), 1) if operation == "ocr" else 0,
         images=_count(body.get("n")) or 1 if operation == "image" else 0,
-        can_tell_usage=streamed and operation in _GENERATING and not is_response,
+        can_tell_usage=streamed and operation in _GENERATING and not (is_response or is_message),
         wants_usage=isinstance(options, Mapping) and options.get("include_usage") is True,
     )
 

@@ -7,7 +7,7 @@ import httpx
 from fastapi import FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 
-PASSED_ON = ("authorization", "content-type", "x-behaviour")
+PASSED_ON = ("authorization", "content-type", "x-api-key", "x-behaviour")
 
 
 def make_gateway(upstream_url: str) -> FastAPI:

@@ -10,7 +10,7 @@ from litestar import Litestar, asgi
 from litestar.middleware import DefineMiddleware
 
 from metering.gateways.asgi import JaugeMiddleware
-from metering.gateways.refusing import body_of
+from metering.gateways.refusing import anthropic_body_of, body_of
 from metering.gateways.requests import ENDPOINTS
 from tests.gateways.conftest import World, told
 from tests.gateways.upstream import ANSWER_TOKENS, serving
@@ -59,4 +59,5 @@ def test_the_table_of_endpoints_is_complete() -> None:
 
 
 def test_a_refusal_looks_as_shown() -> None:
-    assert body_of(429, "limit_reached").decode() in PAGE
+    for shape in (body_of, anthropic_body_of):
+        assert f"\n{shape(429, 'limit_reached').decode()}\n" in PAGE

@@ -37,9 +37,11 @@ def chat(**body: Any) -> Reading:
     ("path", "operation"),
     [
         ("/v1/chat/completions", "chat"), ("/api/v1/chat/completions/", "chat"), ("/v1//completions", "completion"),
-        ("/v1/responses", "chat"), ("/v1/embeddings", "embedding"), ("/v1/audio/transcriptions", "transcription"),
+        ("/v1/responses", "chat"), ("/anthropic/v1/messages", "chat"),
+        ("/v1/embeddings", "embedding"), ("/v1/audio/transcriptions", "transcription"),
         ("/rerank", "rerank"), ("/v1/ocr", "ocr"), ("/v1/search", "search"), ("/v1/files", "file_ingest"),
-        ("/v1/models", None), ("/v1/chat/completions/c-1", None), ("/", None), ("", None),
+        ("/v1/models", None), ("/v1/messages/count_tokens", None), ("/v1/threads/t-1/messages", None),
+        ("/v1/chat/completions/c-1", None), ("/", None), ("", None),
     ],
 )  # fmt: skip
 def test_the_end_of_a_path_says_the_operation(path: str, operation: str | None) -> None:
@@ -87,6 +89,22 @@ def test_bytes_are_counted_not_letters_and_media_not_by_their_bytes() -> None:
 def test_estimates_of_each_operation(operation: Any, body: dict[str, object], expected: dict[str, int]) -> None:
     estimates = reading_of(operation, body).estimates(default_output_tokens=7, audio_ms=1_500)
     assert expected.items() <= estimates.items()
+
+
+def test_a_message_for_anthropic_counts_its_system_and_tools_and_tells_its_usage_by_itself() -> None:
+    system = [{"type": "text", "text": "Bonjour", "cache_control": {"type": "ephemeral"}}]
+    paper = {"type": "document", "source": {"type": "base64", "data": "A" * 100_000}}
+    body = {"model": "small", "max_tokens": 50, "stream": True, "messages": [{"role": "user", "content": [paper]}]}
+    said = "rolecontentusertypesourcedocument"
+    reading = reading_of("chat", body, is_message=True)
+    assert reading.estimates(default_output_tokens=9) == {
+        "prompt_tokens": -(-len(said) // BYTES_PER_TOKEN), "max_output_tokens": 50, "min_output_tokens": 1,
+    }  # fmt: skip
+    assert (reading.streamed, reading.can_tell_usage) == (True, False)
+    said += "typetexttexttextBonjourcache_controltypeephemeral" + "nametool"
+    more = reading_of("chat", body | {"system": system, "tools": [{"name": "tool"}]}, is_message=True)
+    assert abs(more.prompt_tokens - len(said) // BYTES_PER_TOKEN) <= 2
+    assert lowered(more, 40, default_output_tokens=9) == {"max_tokens": 40}
 
 
 def test_documents_and_images_are_counted() -> None:

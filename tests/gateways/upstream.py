@@ -12,6 +12,7 @@ allows if that is less. What goes wrong is chosen by the model's name, or where 
     silent              never reports usage
     batches-4           so many tokens travel in each chunk
     answers-100         so many tokens, if the request allows them
+    caches-2            so many tokens of a prompt were kept by the provider (messages only)
 """
 
 import asyncio
@@ -94,7 +95,10 @@ class Upstream:
             await answer.gone.wait()
             return
         total.requests += 1
-        routes = {"embeddings": answer.embed, "rerank": answer.rerank, "audio/transcriptions": answer.transcribe}
+        routes = {
+            "embeddings": answer.embed, "rerank": answer.rerank, "audio/transcriptions": answer.transcribe,
+            "messages": answer.message, "messages/count_tokens": answer.count_tokens,
+        }  # fmt: skip
         await next((route for end, route in routes.items() if asked.path.endswith(end)), answer.generate)()
 
 
@@ -148,6 +152,51 @@ class _Answer:
         results = [{"index": index, "relevance_score": 0.5} for index, _ in enumerate(documents)]
         await self.json({"id": "r", "results": results, "usage": {"prompt_tokens": used, "total_tokens": used}})
 
+    async def message(self) -> None:
+        """Anthropic's API: a message of one text."""
+        input_tokens = _tokens(self.body["messages"]) + _tokens(self.body.get("system", ""))
+        self.total.input_tokens += input_tokens
+        whole = self.chosen("answers") or ANSWER_TOKENS
+        length = min(whole, self.body["max_tokens"])
+        cached = self.chosen("caches") or 0
+        read = {"input_tokens": input_tokens - cached, "cache_read_input_tokens": cached}
+        usage = read | {"cache_creation_input_tokens": 0, "output_tokens": 1}
+        reason = "end_turn" if length == whole else "max_tokens"
+        message: dict[str, Any] = {
+            "id": "msg_1", "type": "message", "role": "assistant", "model": self.body["model"], "content": [],
+            "stop_reason": None, "stop_sequence": None, "usage": usage,
+        }  # fmt: skip
+        if self.body.get("stream"):
+            await self._stream_message(message, length, reason)
+            return
+        self.total.output_tokens += length
+        text = " ".join(f"w{number}" for number in range(length))
+        told = {"content": [{"type": "text", "text": text}], "stop_reason": reason}
+        await self.json(message | told | {"usage": usage | {"output_tokens": length}})
+
+    async def _stream_message(self, message: dict[str, Any], length: int, reason: str) -> None:
+        headers = [(b"content-type", b"text/event-stream"), (b"anthropic-ratelimit-requests-limit", b"50")]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._event({"type": "message_start", "message": message})
+        await self._event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+        await self._event({"type": "ping"})
+        for word in range(length):
+            await asyncio.sleep((self.chosen("waits") or 0) / 1000)
+            await self._misbehave(word)
+            if self.gone.is_set():
+                return
+            self.total.output_tokens += 1
+            delta = {"type": "text_delta", "text": f"w{word} "}
+            await self._event({"type": "content_block_delta", "index": 0, "delta": delta})
+        await self._event({"type": "content_block_stop", "index": 0})
+        delta = {"stop_reason": reason, "stop_sequence": None}
+        await self._event({"type": "message_delta", "delta": delta, "usage": {"output_tokens": length}})
+        await self._event({"type": "message_stop"}, is_last=True)
+        self._listening.cancel()
+
+    async def count_tokens(self) -> None:
+        await self.json({"input_tokens": _tokens(self.body["messages"])})
+
     async def transcribe(self) -> None:
         """A form's field `seconds` says how long the audio is; without it no usage is told."""
         answer: dict[str, Any] = {"text": "bonjour"}
@@ -190,14 +239,19 @@ class _Answer:
             raise Cut
         if self.chosen("hangs-after") == chunk:
             await self.gone.wait()
-        if self.chosen("errs-after") == chunk:
+        if self.chosen("errs-after") == chunk and self.asked.path.endswith("messages"):
+            error = {"type": "overloaded_error", "message": "Overloaded"}
+            await self._event({"type": "error", "error": error}, is_last=True)
+            self.gone.set()
+        elif self.chosen("errs-after") == chunk:
             await self._event({"error": {"message": "It fails.", "type": "server_error", "code": 500}})
             await self._send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
             self.gone.set()
 
-    async def _event(self, event: dict[str, Any]) -> None:
-        body = b"data: " + json.dumps(event).encode() + b"\n\n"
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+    async def _event(self, event: dict[str, Any], *, is_last: bool = False) -> None:
+        name = f"event: {event['type']}\n".encode() if "type" in event else b""
+        body = name + b"data: " + json.dumps(event).encode() + b"\n\n"
+        await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
 
     async def _listen(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -230,7 +284,7 @@ async def _read(scope: dict[str, Any], receive: Receive) -> Asked:
         if not message.get("more_body"):
             break
     body = json.loads(kept) if "multipart" not in kind and kept else _fields(bytes(kept))
-    key = headers.get("authorization", "").removeprefix("Bearer ")
+    key = headers.get("authorization", headers.get("x-api-key", "")).removeprefix("Bearer ")
     return Asked(scope["path"], body, size, digest.hexdigest(), key, headers)
 
 
