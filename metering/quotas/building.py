@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import chain, count, groupby, islice
 from operator import itemgetter
+from threading import Lock
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -64,6 +65,10 @@ Row = tuple[int, str, int, list[tuple[Any, ...]]]
 """A row to settle: mark, reservation or nothing, when (ms), and (*Spot, amount)s."""
 T = TypeVar("T")
 
+_turn = Lock()
+"""Who waits for the database's lock has a connection, and who has the lock needs another: one of a process waits."""
+TURN_WAIT_S = 10
+
 log = structlog.get_logger(__name__)
 
 
@@ -115,10 +120,15 @@ class CounterBuilder:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """A lock of its own transaction: what is read under it begins after it is had."""
-        with transaction(self.engine) as connection:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(COUNTERS_LOCK)))
-            yield
+        """A lock of its own transaction: what is read under it begins after it is had. Raises: Unavailable."""
+        if not _turn.acquire(timeout=TURN_WAIT_S):
+            raise Unavailable("counters_unavailable", "The counters are being built.", retry_after_s=1)
+        try:
+            with transaction(self.engine) as connection:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(COUNTERS_LOCK)))
+                yield
+        finally:
+            _turn.release()
 
     def _look(self, tenant_id: str) -> "_There":
         try:

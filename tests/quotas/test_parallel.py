@@ -1,10 +1,11 @@
 """Many clients at once on one hard limit: it holds, and who is refused burns nothing elsewhere."""
 
 import random
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 
 import sqlalchemy as sa
 
+from metering.quotas.building import COUNTERS_LOCK
 from metering.quotas.store import CounterStore
 from metering.services import Services, open_services
 from metering.settings import Settings
@@ -85,3 +86,18 @@ def test_parallel_clients_never_have_more_than_the_limit(services: Services) -> 
     assert sum(stands["tenant requests/month"]) == requests
     with services.engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT epoch FROM quota_epoch")) == 1  # of 64 clients, one built
+
+
+def test_a_loss_that_many_threads_notice_at_once_leaves_the_builder_its_connections(services: Services) -> None:
+    declare(services, CATALOGUE)
+    noticed = services.engine.pool.size() + 4  # type: ignore[attr-defined]
+
+    with connect(services.stores.redis_url) as client, ThreadPoolExecutor(noticed) as pool:
+        asked = []
+        with services.engine.begin() as another_process:
+            another_process.execute(sa.select(sa.func.pg_advisory_xact_lock(COUNTERS_LOCK)))
+            for number in range(noticed):
+                desk = Desk(services, CounterStore(client))
+                asked.append(pool.submit(desk.reserve, f"r-{number}"))
+            assert not wait(asked, timeout=1).done
+        assert {one.result(8)[0].status for one in asked} == {"ok"}
