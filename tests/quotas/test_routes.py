@@ -10,13 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 from litestar.testing import TestClient
 
-from metering.app import create_app
 from metering.catalog.tokens import add_token
 from metering.cli import main
 from metering.database import transaction
 from metering.quotas import service
 from metering.settings import get_settings
 from metering.tables import api_key, platform
+from tests.applications import application
 from tests.http.conftest import client_with
 from tests.people import add_agent
 from tests.quotas.conftest import CATALOGUE, declare
@@ -36,7 +36,7 @@ def gateway(services):
                 id="k-alice", tenant="dinum", account="alice", name="k", prefix="sk-", digest=bytes.fromhex(DIGEST)
             )
         )
-    with client_with(create_app(services), add_token(services.engine, "gateway", "gateway")) as client:
+    with client_with(application(services), add_token(services.engine, "gateway", "gateway")) as client:
         yield client
 
 
