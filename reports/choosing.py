@@ -21,7 +21,7 @@ def selects(selection: Selection, choices: Mapping[str, Sequence[str]]) -> tuple
     """The lists of the form; choices: values that each filter offers."""
     language = selection.language
     lists: list[tuple[str, list[tuple[str, str]], str]] = []
-    if selection.place.has_quantity:
+    if selection.place.is_usage:
         names = [(name, wording.quantity_name(name, language)) for name in PAGE_QUANTITIES]
         lists.append(("quantity", names, selection.quantity))
     lists += [

@@ -220,17 +220,17 @@ def bucket_ticks(
     Rhythms are civil (midnight, Monday, the first of the month), so they hold through changes of the clock.
     """
     local = [start.astimezone(zone) for start in starts]
-    for chosen in _rhythms(bucket):
+    for chosen in rhythms(bucket):
         ticks = [index for index, moment in enumerate(local) if chosen(moment)]
         if 0 < len(ticks) <= count_max:
             break
     else:
         stride = -(-len(local) // count_max)
         ticks = list(range(0, len(local), stride))
-    return {index: _tick_label(local[index], bucket, language, is_first=index == ticks[0]) for index in ticks}
+    return {index: tick_label(local[index], bucket, language, is_first=index == ticks[0]) for index in ticks}
 
 
-def _rhythms(bucket: Bucket) -> list[Callable[[datetime], bool]]:
+def rhythms(bucket: Bucket) -> list[Callable[[datetime], bool]]:
     """From the finest to the coarsest, which local bucket starts carry a label."""
     hours: list[Callable[[datetime], bool]] = [
         lambda _: True,
@@ -253,7 +253,8 @@ def _rhythms(bucket: Bucket) -> list[Callable[[datetime], bool]]:
     return {"hour": hours + days + months, "day": days + months, "month": months}[bucket]
 
 
-def _tick_label(local: datetime, bucket: Bucket, language: Language, *, is_first: bool) -> str:
+def tick_label(local: datetime, bucket: Bucket, language: Language, *, is_first: bool) -> str:
+    """What an axis says of a bucket that starts at a local time; among hours, the first says the day too."""
     if bucket == "month":
         return wording.month_short(local.date(), language)
     if bucket == "hour" and local.hour != 0 and not is_first:
@@ -270,7 +271,7 @@ def bars_spec(chart: Bars, language: Language, layout: Layout, palette: Palette 
     is_duration = chart.quantity in DURATIONS
     ticks = value_ticks(max(totals.values(), default=0), layout.value_ticks_max, is_duration=is_duration)
     labels = bucket_ticks(chart.starts, chart.bucket, chart.zone, language, layout.bucket_ticks_max)
-    value_labels = {tick: _value_label(tick, chart.quantity, language) for tick in ticks}
+    value_labels = {tick: value_label(tick, chart.quantity, language) for tick in ticks}
     x = {
         "field": "bucket",
         "type": "ordinal",
@@ -370,7 +371,8 @@ def _flag_layers(
     ]
 
 
-def _value_label(value: int, quantity: str, language: Language) -> str:
+def value_label(value: int, quantity: str, language: Language) -> str:
+    """What an axis says of a value in the quantity's base unit."""
     if quantity in DURATIONS:
         return wording.duration(value, language)
     return wording.axis_mass(value, language) if quantity in MASSES else wording.compact(value, language)

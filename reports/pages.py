@@ -5,6 +5,7 @@ A request goes one way: its parameters become a Selection, the ledger's answer a
 a drawing the page still stands: figures and tables don't need it.
 """
 
+import gzip
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, TypeVar
@@ -16,19 +17,23 @@ from litestar.datastructures import CacheControlHeader, State
 from litestar.static_files import create_static_files_router
 from litestar.types import Guard
 
-from metering.errors import JaugeError
+from metering.errors import JaugeError, Unavailable
 from metering.identity import Principal
 from reports.carbon_page import ReadFootprint, build_carbon_page, read_footprint
 from reports.choosing import drawings_of
 from reports.drawing import Drawer, DrawingError
+from reports.explorer import BundlingError, Script
 from reports.frame import Frame, asked_language, frame_of
-from reports.rendering import STATIC, answer_bad, answer_error, html, render
+from reports.rendering import SCRIPT_POLICY, STATIC, answer_bad, answer_error, html, render
 from reports.selection import CARBON, USAGE, ZONE, BadSelection, Place, Selection, selection_from
 from reports.shown import CarbonPage, UsagePage
 from reports.usage_page import Read, build_page, read_ledger
 from reports.wording import LANGUAGES
 
 log = structlog.get_logger(__name__)
+
+KEPT = CacheControlHeader(public=True, max_age=31_536_000, immutable=True)
+"""Of files whose address changes with them."""
 
 Page = TypeVar("Page", UsagePage, CarbonPage)
 
@@ -80,13 +85,34 @@ def pages_router(
 
         return await _answer(request, CARBON, today, build, render_carbon, drawer)
 
+    script = Script()
+
+    @get("/explorer.js", include_in_schema=False, cache_control=KEPT)
+    async def explorer_script(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return await _script(script, request)
+
     static_files = create_static_files_router(
         path="/static",
         directories=[STATIC],
         name="static",
-        cache_control=CacheControlHeader(public=True, max_age=31_536_000, immutable=True),
+        cache_control=KEPT,
     )
-    return Router(path="/", route_handlers=[usage_page, carbon_page, static_files])
+    return Router(path="/", route_handlers=[usage_page, carbon_page, explorer_script, static_files])
+
+
+async def _script(script: Script, request: Request[Any, Any, Any]) -> Response[bytes]:
+    """The explorer's script, to those who can't read gzip as it is."""
+    try:
+        body = await script.compressed()
+    except BundlingError as error:
+        log.warning("explorer_not_bundled", error=str(error))
+        raise Unavailable("explorer_unavailable", "The explorer's script can't be made.", retry_after_s=5) from error
+    headers = {"Vary": "Accept-Encoding", "X-Content-Type-Options": "nosniff"}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+    else:
+        body = gzip.decompress(body)
+    return Response(body, media_type="text/javascript; charset=utf-8", headers=headers)
 
 
 async def _answer(
@@ -109,7 +135,10 @@ async def _answer(
     except JaugeError as error:
         return answer_error(request, error)
     urls = {other: selection.url(language=other, language_is_asked=True) for other in LANGUAGES}
-    return html(show(page, await _drawn(drawer, page), frame_of(request, language, urls)), language)
+    answer = html(show(page, await _drawn(drawer, page), frame_of(request, language, urls)), language)
+    if selection.explores:
+        answer.set_header("Content-Security-Policy", SCRIPT_POLICY)
+    return answer
 
 
 async def _drawn(drawer: Drawer, page: UsagePage | CarbonPage) -> list[str] | None:

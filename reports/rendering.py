@@ -14,6 +14,7 @@ from litestar.concurrency import sync_to_thread
 
 from metering.errors import Forbidden, JaugeError, NotFound, Unavailable
 from metering.identity import Principal
+from reports.explorer import script_url
 from reports.frame import Frame, asked_language, frame_of
 from reports.selection import ZONE, BadSelection
 from reports.wording import LANGUAGES, Language, say
@@ -34,6 +35,8 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "Cache-Control": "private, no-store",
     "Vary": "Accept-Language, Cookie",
 }
+SCRIPT_POLICY = f"{SECURITY_HEADERS['Content-Security-Policy']}; script-src 'self'"
+"""Policy of a page with an open explorer: scripts of our own address, none inline and none that makes code of text."""
 
 
 @cache
@@ -46,6 +49,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["style_url"] = f"/static/jauge.css?v={_fingerprint('jauge.css')}"
+    environment.globals["explorer_url"] = script_url()
     environment.globals["icon_url"] = f"/static/icon.svg?v={_fingerprint('icon.svg')}"
     return environment
 

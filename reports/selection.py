@@ -21,25 +21,27 @@ NO_GROUP = "none"
 GROUPS = ("model", "tenant", "project", "operation", "user", "api_key", NO_GROUP)
 FILTERS = ("tenant", "model", "operation", "project")
 PAGE_QUANTITIES = (QUANTITIES[0], TOTAL_TOKENS, *QUANTITIES[1:])
-PARAMETERS = ("from", "to", "bucket", "group_by", "quantity", *FILTERS, "as_of", "page", "lang")
+PARAMETERS = ("from", "to", "bucket", "group_by", "quantity", *FILTERS, "as_of", "page", "explore", "lang")
+USAGE_ONLY = frozenset({"quantity", "explore"})
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A page of figures: its address, that of its figures for programs, and whether readers choose a quantity."""
+    """A page of figures: its address, that of its figures for programs, and whether it is that of usage, on which
+    readers choose a quantity and explore the chart."""
 
     path: str
     csv_path: str
-    has_quantity: bool
+    is_usage: bool
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """What its address may hold."""
-        return tuple(name for name in PARAMETERS if self.has_quantity or name != "quantity")
+        return tuple(name for name in PARAMETERS if self.is_usage or name not in USAGE_ONLY)
 
 
-USAGE = Place("/usage", "/v1/usage", has_quantity=True)
-CARBON = Place("/carbon", "/v1/carbon", has_quantity=False)
+USAGE = Place("/usage", "/v1/usage", is_usage=True)
+CARBON = Place("/carbon", "/v1/carbon", is_usage=False)
 
 DEFAULT_DAYS = 30
 SPAN_DAYS_MAX: Mapping[Bucket, int] = {"hour": 92, "day": 1_100, "month": 7_400}
@@ -50,7 +52,8 @@ FILTER_LENGTH_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a reader chose of a page. Days are of the books' zone, both inclusive; filters: chosen values only."""
+    """What a reader chose of a page. Days are of the books' zone, both inclusive; filters: chosen values only;
+    explores: the chart's explorer is open."""
 
     first: date
     last: date
@@ -61,6 +64,7 @@ class Selection:
     filters: Mapping[str, str] = field(default_factory=dict)
     as_of: int | None = None
     page: int = 1
+    explores: bool = False
     language_is_asked: bool = False
     place: Place = USAGE
 
@@ -118,10 +122,11 @@ class Selection:
             "to": self.last.isoformat(),
             "bucket": self.bucket,
             "group_by": self.group,
-            "quantity": self.quantity if self.place.has_quantity else None,
+            "quantity": self.quantity if self.place.is_usage else None,
             **self.filters,
             "as_of": self.as_of,
             "page": self.page if self.page > 1 else None,
+            "explore": "1" if self.explores else None,
             "lang": self.language if self.language_is_asked else None,
         }
         return {name: str(value) for name, value in shown.items() if value is not None}
@@ -155,6 +160,7 @@ def selection_from(
         filters={name: value for name in FILTERS if (value := reader.text(name))},
         as_of=reader.whole("as_of"),
         page=reader.whole("page") or 1,
+        explores=reader.choice("explore", ("", "1"), "") == "1",
         language=language,
         language_is_asked=bool(asked_language),
         place=place,

@@ -1,6 +1,8 @@
 """What pages of figures show: every text ready, in the reader's language, for the templates to lay out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reports.figures import Bars
 from reports.selection import Selection
@@ -134,7 +136,10 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class UsagePage:
-    """The page "Consommation" with every text ready. Either `empty` is set, or the figures are."""
+    """The page "Consommation" with every text ready. Either `empty` is set, or the figures are.
+
+    explorer: what the script of an open explorer draws from.
+    """
 
     selection: Selection
     title: str
@@ -145,6 +150,7 @@ class UsagePage:
     announcements: tuple[Announcement, ...] = ()
     headlines: tuple[Headline, ...] = ()
     figure: Figure | None = None
+    explorer: Mapping[str, Any] | None = None
     ranking: Ranking | None = None
     table: DataTable | None = None
     empty: Empty | None = None

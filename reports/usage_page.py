@@ -16,6 +16,7 @@ from metering.rules.periods import Bucket, bucket_starts
 from metering.tables import tenant
 from reports import wording
 from reports.choosing import capital, group_label, paged, presets, row_count, selects
+from reports.explorer import explored
 from reports.figures import (
     TOTAL_TOKENS,
     Bars,
@@ -98,10 +99,12 @@ def build_page(selection: Selection, reading: Reading, *, today: date) -> UsageP
     if not reading.rows:
         return replace(page, empty=_empty(selection, reading, page.period))
     standings = rank(reading.rows, selection.group_by, selection.quantity)
+    figure = usage_figure(selection, reading.rows, standings, page.period)
     return replace(
         page,
         headlines=_headlines(reading.rows, language),
-        figure=usage_figure(selection, reading.rows, standings, page.period),
+        figure=figure,
+        explorer=explored(figure.chart, language) if selection.explores and figure.chart else None,
         ranking=_ranking(selection, standings) if selection.group_by else None,
         table=_table(selection, reading.rows, page.period),
     )

@@ -165,8 +165,8 @@ FRENCH: Words = {
     ),
     "method.made": "Établissement de cette déclaration",
     "method.made.said": (
-        "Technologies\u00a0: HTML, CSS, SVG. Environnement de test\u00a0: Chromium piloté par Playwright, axe-core. "
-        "Contenus non accessibles connus\u00a0: aucun d’après ces contrôles, qui ne remplacent pas un audit."
+        "Technologies\u00a0: HTML, CSS, SVG, JavaScript. Environnement de test\u00a0: Chromium piloté par Playwright, "
+        "axe-core. Contenus non accessibles connus\u00a0: aucun d’après ces contrôles, qui ne remplacent pas un audit."
     ),
     "method.contact": "Retour d’information et contact",
     "method.contact.said": (
@@ -340,8 +340,8 @@ ENGLISH: Words = {
     ),
     "method.made": "How this statement was made",
     "method.made.said": (
-        "Technologies: HTML, CSS, SVG. Tested with: Chromium driven by Playwright, axe-core. Known content that "
-        "isn’t accessible: none by these checks, which don’t replace an audit."
+        "Technologies: HTML, CSS, SVG, JavaScript. Tested with: Chromium driven by Playwright, axe-core. Known "
+        "content that isn’t accessible: none by these checks, which don’t replace an audit."
     ),
     "method.contact": "Feedback and contact",
     "method.contact.said": (

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from metering import embedded
 from metering.errors import JaugeError
 from metering.identity import Principal
+from metering.web import problem_of_ours
 from reports.carbon_page import Footprint
 from reports.drawing import Drawer
 from reports.pages import pages_router
@@ -74,6 +75,7 @@ def served() -> Iterator[Console]:
             )
         ],
         state=State({"settings": SimpleNamespace(language="fr")}),
+        exception_handlers={JaugeError: problem_of_ours},
         lifespan=[lifespan],
     )
     listener = socket.socket()
