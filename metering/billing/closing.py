@@ -76,6 +76,15 @@ class Closer:
                 enqueue_mail(connection, month, recipient="operators", subject="drafts_ready", payload=payload)
             return closing, found
 
+    def begin_final(self, month: str, *, author: str, now: datetime, zero_reason: str | None = None) -> Closing:
+        """Decide a month's closing for good, and leave the rest to the worker; safe to repeat.
+
+        zero_reason: why usage without a price costs nothing.
+        Raises: Conflict where its turn hasn't come or something stands in the way; Unprocessable; Unavailable.
+        """
+        with self._alone():
+            return self._final(month, author=author, now=now, zero_reason=zero_reason)
+
     def finalise(
         self,
         month: str,
@@ -87,22 +96,14 @@ class Closer:
     ) -> Closing:
         """Seal a month and write its documents for good; safe to repeat, and goes on where it stopped.
 
-        zero_reason: why usage without a price costs nothing. progress: is told documents made, and in all.
-        Raises: Conflict where its turn hasn't come or something stands in the way; Unprocessable; Unavailable.
+        progress: is told documents made, and in all. The rest, and what is raised, as of `begin_final`.
         """
         with self._alone():
-            with transaction(self.engine, snapshot=True) as connection:
-                closing = final_closing(connection, month)
-                if closing is None:
-                    self._check_turn(connection, month, now)
-                    self._check_over(month, now)
-                    closing, found = self._begin(
-                        connection, month, author=author, now=now, is_final=True, zero_reason=zero_reason
-                    )
-                    _check_ready(found, zero_reason)
-                elif is_closed(connection, month):
-                    return closing
-            self._complete(closing, progress)
+            closing = self._final(month, author=author, now=now, zero_reason=zero_reason)
+            with transaction(self.engine) as connection:
+                is_complete = is_closed(connection, month)
+            if not is_complete:
+                self._complete(closing, progress)
             return closing
 
     def resume(self, now: datetime) -> Closing | None:
@@ -117,6 +118,19 @@ class Closer:
             if not has_it:
                 raise Unavailable("closing_elsewhere", "A month is being closed.", retry_after_s=5)
             yield
+
+    def _final(self, month: str, *, author: str, now: datetime, zero_reason: str | None) -> Closing:
+        """The final closing of a month, begun where it wasn't yet."""
+        with transaction(self.engine, snapshot=True) as connection:
+            closing = final_closing(connection, month)
+            if closing is None:
+                self._check_turn(connection, month, now)
+                self._check_over(month, now)
+                closing, found = self._begin(
+                    connection, month, author=author, now=now, is_final=True, zero_reason=zero_reason
+                )
+                _check_ready(found, zero_reason)
+            return closing
 
     def _check_turn(self, connection: sa.Connection, month: str, now: datetime) -> None:
         period = read_month(month)

@@ -139,12 +139,18 @@ def post_draft(request: Request[Any, Any, Any], month: FromPath[str]) -> Closing
 
 
 @post("/v1/admin/periods/{month:str}/final", summary="Seal a month and write its documents, for good",
-      description="Safe to repeat; goes on where it stopped. It takes as long as its documents do.",
+      description="Safe to repeat; goes on where it stopped. It takes as long as its documents do, unless it isn't "
+                  "waited for: then the worker goes on within a minute, and the month says how far it is.",
       status_code=200, sync_to_thread=True)  # fmt: skip
-def post_final(request: Request[Any, Any, Any], month: FromPath[str], data: JSONBody[Finalising]) -> ClosingShown:
+def post_final(
+    request: Request[Any, Any, Any],
+    month: FromPath[str],
+    data: JSONBody[Finalising],
+    wait: Annotated[bool, QueryParameter(description="false: answer once the closing is decided.")] = True,
+) -> ClosingShown:
     closer: Closer = request.app.state.closer
-    author = caller_of(request).actor.author
-    closer.finalise(month, author=author, now=clock(), zero_reason=data.zero_unpriced)
+    close = closer.finalise if wait else closer.begin_final
+    close(month, author=caller_of(request).actor.author, now=clock(), zero_reason=data.zero_unpriced)
     return _month(request, month)
 
 

@@ -92,9 +92,11 @@ def _state(found: ClosingShown, written: int, language: Language) -> Block:
                       say(language, "admin.months.progress", written=written, every=every)))  # fmt: skip
     if found.zero_reason is not None:
         facts.append((say(language, "admin.months.zero"), found.zero_reason))
-    links = (
-        [Link(say(language, "admin.months.see"), address("/documents", language, month=found.month))] if written else []
-    )
+    links = []
+    if found.state == "finalising":
+        links.append(Link(say(language, "admin.months.again"), address(f"{PAGE}/{found.month}", language)))
+    if written:
+        links.append(Link(say(language, "admin.months.see"), address("/documents", language, month=found.month)))
     return Block("state", say(language, "admin.state"), facts=tuple(facts), links=tuple(links))
 
 
@@ -174,7 +176,7 @@ def _corrections(review: Review, language: Language) -> Block:
 
 
 def _next(found: ClosingShown, language: Language) -> list[Block]:
-    """The forms of what can come next: nothing, once a month is final."""
+    """The forms of what can come next: none once a month is decided for good."""
     month = Field("month", kind="hidden", value=found.month)
     draft = Form("/admin/months/draft", say(language, "admin.months.draft.make"), (month,))
     final = Form("/admin/months/final", say(language, "admin.months.final.make"), (
@@ -187,7 +189,7 @@ def _next(found: ClosingShown, language: Language) -> list[Block]:
                      forms=(draft,))  # fmt: skip
     finalising = Block("final", say(language, "admin.months.final.title"), (say(language, "admin.months.final.what"),),
                        forms=(final,))  # fmt: skip
-    return {"open": [drafting], "draft": [drafting, finalising], "finalising": [finalising], "final": []}[found.state]
+    return {"open": [drafting], "draft": [drafting, finalising]}.get(found.state, [])
 
 
 @post("/admin/months/draft", include_in_schema=False)
@@ -205,15 +207,15 @@ async def draft_month(request: Request[Any, Any, Any]) -> Response[Any]:
 
 @post("/admin/months/final", include_in_schema=False)
 async def finalise_month(request: Request[Any, Any, Any]) -> Response[Any]:
-    """Seal a month and write its documents, for good; sent again, it goes on where it stopped."""
+    """Decide to seal a month and to write its documents, for good; the worker does so, and the page says how far."""
 
     def act(form: Sent) -> Said:
         check_confirmed(form)
         closer: Closer = request.app.state.closer
         month = read_month(form.get("month", "")).month
         reason = made(Finalising, {"zero_unpriced": form.get("zero_unpriced") or None}).zero_unpriced
-        closer.finalise(month, author=caller_of(request).actor.author, now=clock(), zero_reason=reason)
-        return Said("done", "admin.months.final.done")
+        closer.begin_final(month, author=caller_of(request).actor.author, now=clock(), zero_reason=reason)
+        return Said("done", "admin.months.final.begun")
 
     return await done(request, act, _own_page(await request.form()))
 

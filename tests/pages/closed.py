@@ -45,7 +45,17 @@ class Platform(NamedTuple):
 def closed_platform(
     servers: embedded.Servers, template: str, folder: Path, name: str, more: str = ""
 ) -> Iterator[Platform]:
-    """dinum is billed, sante has free access and a hostile name, berne pays in francs; October is closed.
+    """A platform that was used, whose October is closed."""
+    with used_platform(servers, template, folder, name, more) as platform:
+        platform.services.closer().finalise("2026-10", author="test", now=AFTER_OCTOBER)
+        yield platform
+
+
+@contextmanager
+def used_platform(
+    servers: embedded.Servers, template: str, folder: Path, name: str, more: str = ""
+) -> Iterator[Platform]:
+    """dinum is billed, sante has free access and a hostile name, berne pays in francs; no month is closed.
 
     more: of the catalogue, as a file.
     """
@@ -74,7 +84,6 @@ def closed_platform(
                     f"{url}/v1/events", json=list(_events()), headers={"Authorization": f"Bearer {gateway}"}
                 )
                 assert sent.json()["rejected"] == 0, sent.text
-                services.closer().finalise("2026-10", author="test", now=AFTER_OCTOBER)
                 yield Platform(url, services, operator, manager, member, stranger)
 
 
