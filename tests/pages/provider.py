@@ -1,9 +1,11 @@
 """A real OpenID Connect provider on the loopback, whose answers a test may change on their way out."""
 
+import hashlib
 import json
 import os
 import threading
 import warnings
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +48,27 @@ class ProviderServer:
         self.changes.clear()
 
 
+def check_possession(app: flask.Flask) -> None:
+    """Give a code's token to who can show the verifier of its challenge only (RFC 7636), which the package doesn't."""
+    challenges: dict[str, str] = {}
+
+    @app.after_request
+    def remember(response: flask.Response) -> flask.Response:
+        if flask.request.path == "/oauth2/authorize" and response.status_code == 302:
+            challenges[query_of(response.location)["code"]] = flask.request.args["code_challenge"]
+        return response
+
+    @app.before_request
+    def check() -> tuple[dict[str, str], int] | None:
+        if flask.request.path != "/oauth2/token":
+            return None
+        sent = flask.request.form
+        shown = hashlib.sha256(sent.get("code_verifier", "").encode()).digest()
+        if challenges.get(sent.get("code", "")) == urlsafe_b64encode(shown).rstrip(b"=").decode():
+            return None
+        return {"error": "invalid_grant"}, 400
+
+
 @contextmanager
 def serving_provider(*, life: timedelta = timedelta(hours=1)) -> Iterator[ProviderServer]:
     """The provider of oidc-provider-mock. life: of its tokens."""
@@ -54,6 +77,7 @@ def serving_provider(*, life: timedelta = timedelta(hours=1)) -> Iterator[Provid
         warnings.simplefilter("ignore")
         from oidc_provider_mock import app as provider_app
     app = provider_app(require_nonce=True, access_token_max_age=life)
+    check_possession(app)
     served = ProviderServer("")
 
     @app.after_request

@@ -167,6 +167,18 @@ def test_who_the_provider_identifies_is_signed_in_with_all_that_the_profile_asks
     assert kept.id_token.count(".") == 4  # encrypted under the cookie's secret, which nobody else has
 
 
+def test_a_code_is_worth_nothing_to_a_browser_that_did_not_ask_for_it(
+    api: Api, services: Services, provider: ProviderServer, ada: str
+) -> None:
+    with browser_of(api) as client, browser_of(api) as thief, structlog.testing.capture_logs() as logs:
+        code = query_of(provider.consent(begin(client), "ada"))["code"]
+        state = query_of(begin(thief))["state"]
+        stolen = f"{CALLBACK}?{urlencode({'code': code, 'state': state})}"
+        refused(back_to(thief, stolen), services, "The identity provider refused", 403)
+    (line,) = [line for line in logs if line["event"] == "sign_in_refused"]
+    assert line["code"] == "provider_refused", line
+
+
 def test_once_seen_the_identity_counts_and_not_the_address(
     api: Api, services: Services, provider: ProviderServer, ada: str
 ) -> None:
