@@ -1,10 +1,10 @@
 """The HTTP application: routes, errors and health, put together."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import litestar_offline_docs
@@ -15,6 +15,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
+from litestar.status_codes import HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.types import ControllerRouterHandler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -83,8 +84,12 @@ from reports.method_pages import method_pages
 from reports.organization import organization_router
 from reports.overview_pages import OverviewPages, OverviewSources
 from reports.pages import pages_router
-from reports.rendering import answer_error
+from reports.rendering import answer_error, answer_fault
 
+Fault = TypeVar("Fault", bound=Exception)
+Problem = Callable[[Request[Any, Any, Any], Fault], Response[dict[str, object]]]
+
+API_PREFIX = "/v1/"
 DOCS_ASSETS = Path(litestar_offline_docs.__file__).parent / "static"
 
 
@@ -144,9 +149,9 @@ def create_app(services: Services) -> Litestar:
         state=_state(services),
         middleware=[request_log],
         exception_handlers={
-            JaugeError: problem_of_ours,
-            HTTPException: problem_of_litestar,
-            Exception: problem_of_fault,
+            JaugeError: _page_or(problem_of_ours),
+            HTTPException: _page_or(problem_of_litestar),
+            Exception: _page_or(problem_of_fault),
         },
         logging_config=None,
         request_max_body_size=services.settings.intake_bytes_max,
@@ -197,6 +202,22 @@ def _routes(drawer: Drawer, overview: OverviewPages) -> list[ControllerRouterHan
         admin_pages,
         create_static_files_router("/docs/assets", [DOCS_ASSETS], include_in_schema=False),
     ]
+
+
+def _page_or(problem: Problem[Fault]) -> Callable[[Request[Any, Any, Any], Fault], Response[Any]]:
+    """The same problem, as a page where a browser asks for one; addresses of the API answer as they always do."""
+
+    def answer(request: Request[Any, Any, Any], error: Fault) -> Response[Any]:
+        found = problem(request, error)
+        is_of_api = request.url.path.startswith(API_PREFIX)
+        if is_of_api or "text/html" not in request.headers.get("accept", ""):
+            return found
+        status = found.status_code or HTTP_500_INTERNAL_SERVER_ERROR
+        page = answer_error(request, error) if isinstance(error, JaugeError) else answer_fault(request, status)
+        page.headers.update(found.headers)
+        return page
+
+    return answer
 
 
 def _state(services: Services) -> State:

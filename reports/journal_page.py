@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from urllib.parse import urlencode
 
 from metering.identity import Principal
@@ -25,8 +24,7 @@ SHOWN_QUANTITIES = (
     "input_tokens", "output_tokens", "audio_ms", "embedding_inputs", "images", "pages", "documents", "searches",
     "web_searches", "storage_byte_hours",
 )  # fmt: skip
-CURRENCY_SIGNS: Mapping[str, str] = {"EUR": "€"}
-COST_DECIMALS = 6
+COST_DECIMALS_MAX = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,20 +199,9 @@ def request_row(one: LoggedRequest, cost: Cost | None, language: Language) -> Re
         duration=wording.duration(max(0, (one.ended_at - one.started_at) // timedelta(milliseconds=1)), language),
         status=say(language, f"requests.status.{one.status}"),
         marks=tuple(marks),
-        cost=None if cost is None else said_cost(cost, language),
+        cost=None if cost is None else wording.money(cost.nano, cost.currency, language, COST_DECIMALS_MAX),
         carbon=None if one.carbon_ng is None else wording.bare_mass(one.carbon_ng, language),
     )
-
-
-def said_cost(cost: Cost, language: Language) -> str:
-    """An amount of 10^-9 of a currency, to the millionth."""
-    value = round(Decimal(cost.nano) / 10**9, COST_DECIMALS)
-    whole, _point, part = f"{value:,.{COST_DECIMALS}f}".partition(".")
-    part = part.rstrip("0").ljust(2, "0")
-    sign = CURRENCY_SIGNS.get(cost.currency, cost.currency)
-    if language == "fr":
-        return f"{whole.replace(',', wording.NARROW)},{part}{wording.FIXED}{sign}"
-    return f"{sign}{whole}.{part}"
 
 
 def _instant(value: datetime, language: Language) -> str:

@@ -2,8 +2,7 @@
 
 from reports import wording
 from reports.choosing import group_label
-from reports.journal_api import Cost
-from reports.journal_page import said_cost
+from reports.journal_page import COST_DECIMALS_MAX
 from reports.standing import LimitRule
 from reports.wording import Language, say
 
@@ -15,7 +14,7 @@ OWN_NAMES = frozenset({"cost_neur", "carbon_ugco2e", "concurrent_requests", "emb
 def said_amount(value: int, meter: str, language: Language) -> str:
     """An amount of a meter with its unit: tokens, minutes, euros, grams of CO2e."""
     if meter == "cost_neur":
-        return said_cost(Cost(value, "EUR"), language)
+        return wording.money(value, "EUR", language, COST_DECIMALS_MAX)
     if meter == "carbon_ugco2e":
         return wording.mass(value * NG_PER_UG, language)
     if meter in {"concurrent_requests", "embedding_requests"}:

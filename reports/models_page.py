@@ -5,8 +5,6 @@ from dataclasses import dataclass
 
 from reports import wording
 from reports.choosing import group_label
-from reports.journal_api import Cost
-from reports.journal_page import said_cost
 from reports.limits_said import said_limit, said_place
 from reports.selection import ZONE
 from reports.standing import OfferedModel, OfferedPrice
@@ -74,7 +72,7 @@ def _notice(one: OfferedModel, language: Language) -> str:
 
 
 def _price(price: OfferedPrice, language: Language) -> str:
-    amount = said_cost(Cost(price.nano, price.currency), language)
+    amount = wording.money(price.nano, price.currency, language)
     if price.is_tiered:
         amount = say(language, "models.price.tiered", price=amount)
     return say(

@@ -11,7 +11,6 @@ from reports.carbon_words import emissions_of
 from reports.choosing import capital, group_label
 from reports.figures import TOTAL_TOKENS, quantity_of, rank, sum_of
 from reports.journal_api import Cost
-from reports.journal_page import CURRENCY_SIGNS
 from reports.limits_said import said_amount
 from reports.notices import announcements
 from reports.overview import Amounts, EnvelopeLeft, Overview, Told, together
@@ -23,7 +22,7 @@ from reports.usage_page import usage_figure
 from reports.wording import FIXED, Language, say
 
 RANKED_ROWS = 10
-NANO_PER_CENT = 10**7
+CENT_DECIMALS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,17 +222,11 @@ def _money(costs: Sequence[Cost], amounts: Amounts, language: Language) -> tuple
         is_unknown = amounts.gaps > 0 and not amounts.billed and not amounts.valued
         note = say(language, "overview.unpriced") if is_unknown else ""
         return (None if is_unknown else say(language, "overview.nothing")), "", note
-    return " + ".join(said_money(one, language) for one in costs), "", say(language, "overview.net")
-
-
-def said_money(cost: Cost, language: Language) -> str:
-    """An amount to the cent, half up: "1 234,50 €"."""
-    whole, cents = divmod((2 * abs(cost.nano) + NANO_PER_CENT) // (2 * NANO_PER_CENT), 100)
-    sign = "\u2212" if cost.nano < 0 else ""
-    symbol = CURRENCY_SIGNS.get(cost.currency, cost.currency)
-    if language == "fr":
-        return f"{sign}{wording.number(whole, language)},{cents:02d}{FIXED}{symbol}"
-    return f"{sign}{symbol}{wording.number(whole, language)}.{cents:02d}"
+    return (
+        " + ".join(wording.money(one.nano, one.currency, language, CENT_DECIMALS) for one in costs),
+        "",
+        say(language, "overview.net"),
+    )
 
 
 def _notes(amounts: Amounts | None, today: date, language: Language) -> tuple[str, ...]:
@@ -301,7 +294,7 @@ def _ending_why(found: Overview, language: Language) -> str:
 def _envelope(one: EnvelopeLeft, language: Language) -> EnvelopeLine:
     def said(value: int) -> str:
         if one.meter == "cost_neur":
-            return said_money(Cost(value, "EUR"), language)
+            return wording.money(value, "EUR", language, CENT_DECIMALS)
         return said_amount(value, one.meter, language)
 
     notes = []

@@ -15,7 +15,7 @@ from litestar.concurrency import sync_to_thread
 from metering.errors import Forbidden, JaugeError, NotFound, Unavailable
 from metering.identity import Principal
 from reports.explorer import script_url
-from reports.frame import Frame, asked_language, frame_of
+from reports.frame import Frame, asked_language, frame_of, own_urls
 from reports.selection import ZONE, BadSelection
 from reports.wording import LANGUAGES, Language, say
 
@@ -103,6 +103,18 @@ def answer_error(request: Request[Any, Any, Any], error: JaugeError, back_url: s
     if error.retry_after_s is not None:
         response.set_header("Retry-After", str(error.retry_after_s))
     return response
+
+
+def answer_fault(request: Request[Any, Any, Any], status: int) -> Response[str]:
+    """The page that says that a request came to nothing, by its status alone: nothing of a fault is shown.
+
+    Its frame has no reader and leads to no page: what is at fault may be what they are read from.
+    """
+    language, request_id = asked_language(request), request_id_of(request)
+    key = "error.fault" if status >= 500 else "error.no_page" if status in {404, 405} else "error.request_wrong"
+    frame = Frame(language, own_urls(request), path=request.url.path)
+    text = render_error(frame, [say(language, key)], request_id, f"/?lang={language}", has_bad_parameters=False)
+    return html(text, language, status=status)
 
 
 def answer_bad(request: Request[Any, Any, Any], error: BadSelection) -> Response[str]:

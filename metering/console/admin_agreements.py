@@ -1,6 +1,7 @@
 """Administration: conventions with what is left of their envelopes, and prices as they are and will be."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -119,8 +120,11 @@ def _envelope(part: EnvelopePart, language: Language) -> Block:
 
 
 def _decimal(text: str, unit: str, language: Language) -> str:
-    """A decimal number with its unit."""
-    return f"{text.replace('.', ',') if language == 'fr' else text}{wording.FIXED}{unit.replace('gCO2e', 'g CO2e')}"
+    """A decimal number of grams of CO2e, or of a currency."""
+    value = Decimal(text)
+    if unit == "gCO2e":
+        return f"{wording.digits(value, language)}{wording.FIXED}g CO2e"
+    return wording.money(int(value.scaleb(wording.NANO_DECIMALS)), unit, language)
 
 
 @get(PRICES, include_in_schema=False, media_type=MediaType.HTML)

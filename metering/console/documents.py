@@ -78,14 +78,17 @@ def _place(text: str | None) -> int | None:
 
 
 def _choosing(snapshot: Snapshot, reader: Principal, wanted: Filter, language: Language) -> Block:
-    every = ("", say(language, "documents.every"))
-    kinds = [every, *((kind, say(language, f"documents.kind.{kind}")) for kind in KINDS)]
+    kinds = [
+        ("", say(language, "documents.every.kind")),
+        *((kind, say(language, f"documents.kind.{kind}")) for kind in KINDS),
+    ]
     fields = [
         Field("kind", say(language, "documents.kind"), "select", choices=choices(kinds, wanted.kind or "")),
         Field("month", say(language, "documents.month"), value=wanted.month or "", length_max=7,
               hint=say(language, "documents.month.hint")),
     ]  # fmt: skip
     if reader.tenant is None:
+        every = ("", say(language, "documents.every.tenant"))
         tenants = [every, *((one.id, one.name) for one in sorted(snapshot.tenants.values(), key=lambda one: one.name))]
         chosen = choices(tenants, wanted.tenant or "")
         fields.insert(0, Field("tenant", say(language, "filter.tenant"), "select", choices=chosen))

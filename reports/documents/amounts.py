@@ -84,36 +84,22 @@ METER_WORDS: Mapping[PriceMeter, Mapping[Language, str]] = MappingProxyType(
 """What each meter measures."""
 
 
+NANO_PER_CENT = NANO // 100
+
+
 def money(cents: int) -> Decimal:
     """An amount in the currency, with its two decimals."""
     return Decimal(cents).scaleb(-2)
 
 
-def digits(value: Decimal, language: Language, decimals: int = 0) -> str:
-    """A number as people write it, whole, with at least so many decimals."""
-    whole, _, rest = f"{abs(value):f}".partition(".")
-    rest = rest.rstrip("0").ljust(decimals, "0")
-    mark = "," if language == "fr" else "."
-    sign = "\u2212" if value < 0 else ""
-    return sign + wording.number(int(whole), language) + (mark + rest if rest else "")
-
-
 def amount(cents: int, currency: str, language: Language) -> str:
     """An amount with its currency: 1 234,56 € or €1,234.56."""
-    return _with_currency(digits(money(cents), language, 2), currency, language)
+    return wording.money(cents * NANO_PER_CENT, currency, language)
 
 
 def unit_price(nano: int, currency: str, language: Language) -> str:
     """A unit price with its currency: all the decimals that it has, two at least."""
-    return _with_currency(digits(Decimal(nano).scaleb(-9), language, 2), currency, language)
-
-
-def _with_currency(said: str, currency: str, language: Language) -> str:
-    if language == "fr":
-        return f"{said}{FIXED}{'€' if currency == 'EUR' else currency}"
-    if currency != "EUR":
-        return f"{currency}{FIXED}{said}"
-    return f"\u2212€{said[1:]}" if said.startswith("\u2212") else f"€{said}"
+    return wording.money(nano, currency, language)
 
 
 def shown_quantity(meter: PriceMeter, quantity: int) -> Decimal:
@@ -131,7 +117,7 @@ def unit_word(meter: PriceMeter, quantity: int, language: Language) -> str:
 
 def quantity_text(meter: PriceMeter, quantity: int, language: Language) -> str:
     """A quantity and its unit: 12 345 jetons, 12,345 s."""
-    return f"{digits(shown_quantity(meter, quantity), language)}{FIXED}{unit_word(meter, quantity, language)}"
+    return f"{wording.digits(shown_quantity(meter, quantity), language)}{FIXED}{unit_word(meter, quantity, language)}"
 
 
 def price_base(meter: PriceMeter, per: int, language: Language) -> str:

@@ -11,7 +11,8 @@ from metering.rules.billing.documents import BillingDocument, DocumentLine, Part
 from metering.rules.periods import BOOKS_ZONE
 from metering.rules.rating.totals import VatCategory, VatPart
 from reports import wording
-from reports.documents.amounts import amount, digits, money, price_base, quantity_text, unit_price
+from reports.documents.amounts import amount, money, price_base, quantity_text, unit_price
+from reports.documents.countries import country_name
 from reports.documents.footprint import carbon_shown
 from reports.documents.glyphs import shown
 from reports.documents.invoice import days_of_month, exchange_text, first_and_last_day, item_name, percent, reason_of
@@ -55,12 +56,12 @@ def page_of(document: BillingDocument, *, has_xml: bool) -> Shown:
 
 
 def _party(party: Party, label: str, document: BillingDocument) -> Shown:
-    address = party.address
+    address, language = party.address, document.language
     lines = [shown(line) for line in address.lines] if address else []
     if address:
         lines.append(" ".join([shown(address.postcode), shown(address.city)]))
     if address and address.country != "FR":
-        lines.append(shown(address.country))
+        lines.append(shown(country_name(address.country, language)))
     if party.email:
         lines.append(shown(party.email))
     return {
@@ -151,14 +152,14 @@ def _row(document: BillingDocument, line: DocumentLine) -> list[str]:
     base = price_base(line.meter, line.per, language)
     cells = [
         shown(item_name(document, line)),
-        digits(money(100 * line.quantity), language)
+        wording.digits(money(100 * line.quantity), language)
         if is_bound
         else quantity_text(line.meter, line.quantity, language),
         price if is_bound else say(language, "line.price_short", price=price, base=base),
     ]
     if document.kind != "statement":
         cells.append(_rate(line.vat, document))
-    return [*cells, digits(money(line.net_cents), language, 2)]
+    return [*cells, wording.digits(money(line.net_cents), language, 2)]
 
 
 def _rate(category: VatCategory, document: BillingDocument) -> str:

@@ -4,6 +4,7 @@ Pure. Unknown values (None) are the caller's to name: nothing here turns them in
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 from reports.wording.languages import FIXED, NARROW, Language
 from reports.wording.sentences import say
@@ -49,6 +50,7 @@ MASS: Scale = ((10**15, "t"), (10**12, "kg"), (10**9, "g"), (10**6, "mg"), (10**
 ENERGY: Scale = tuple(
     (3_600 * size, name) for size, name in ((10**12, "MWh"), (10**9, "kWh"), (10**6, "Wh"), (10**3, "mWh"), (1, "µWh"))
 )
+NANO_DECIMALS = 9
 SIGNIFICANT = 3
 """Digits of a measured value that are said."""
 
@@ -72,6 +74,34 @@ OPERATION_WORDS: Mapping[str, Mapping[Language, str]] = {
     "image": {"fr": "image", "en": "image"},
     "other": {"fr": "autre", "en": "other"},
 }
+
+
+CURRENCY_SIGNS: Mapping[str, str] = {"EUR": "€"}
+
+
+def digits(value: Decimal, language: Language, decimals: int = 0) -> str:
+    """A number as people write it, whole, with at least so many decimals."""
+    whole, _, rest = f"{abs(value):f}".partition(".")
+    rest = rest.rstrip("0").ljust(decimals, "0")
+    mark = "," if language == "fr" else "."
+    sign = "\u2212" if value < 0 else ""
+    return sign + number(int(whole), language) + (mark + rest if rest else "")
+
+
+def money(nano: int, currency: str, language: Language, decimals_max: int = NANO_DECIMALS) -> str:
+    """An amount of 10^-9 of a currency: 1 234,56 € or €1,234.56.
+
+    It has two decimals at least, and is rounded half up, away from zero, to `decimals_max`.
+    """
+    step = 10 ** (NANO_DECIMALS - decimals_max)
+    rounded = (2 * abs(nano) + step) // (2 * step) * (step if nano > 0 else -step)
+    said = digits(Decimal(rounded).scaleb(-NANO_DECIMALS), language, 2)
+    symbol = CURRENCY_SIGNS.get(currency)
+    if language == "fr":
+        return f"{said}{FIXED}{symbol or currency}"
+    if symbol is None:
+        return f"{currency}{FIXED}{said}"
+    return f"\u2212{symbol}{said[1:]}" if rounded < 0 else f"{symbol}{said}"
 
 
 def number(value: int, language: Language) -> str:

@@ -8,7 +8,8 @@ FRENCH: Words = {
     "optional": "(facultatif)",
     "documents": "Relevés et factures",
     "documents.what": "Les documents de chaque mois clos, et ce à quoi le mois en cours arrive.",
-    "documents.every": "tous",
+    "documents.every.kind": "tous",
+    "documents.every.tenant": "toutes",
     "documents.list": "Documents",
     "documents.caption": "Documents, les plus récents d’abord.",
     "documents.apart": (
@@ -115,7 +116,8 @@ ENGLISH: Words = {
     "optional": "(optional)",
     "documents": "Statements and invoices",
     "documents.what": "The documents of each closed month, and what the month under way comes to.",
-    "documents.every": "all",
+    "documents.every.kind": "all",
+    "documents.every.tenant": "all",
     "documents.list": "Documents",
     "documents.caption": "Documents, the newest first.",
     "documents.apart": (

@@ -19,6 +19,12 @@ FRENCH: Words = {
     "error.not_yours": (
         "Ces données ne sont pas les vôtres\u00a0: vous ne voyez que celles de votre compte ou de votre administration."
     ),
+    "error.fault": (
+        "Une erreur s’est produite de notre côté. Rien n’en est montré ici\u00a0; l’identifiant ci-dessous permet à "
+        "l’exploitant de la retrouver dans son journal."
+    ),
+    "error.no_page": "Il n’y a pas de page à cette adresse.",
+    "error.request_wrong": "Cette demande ne peut pas être lue.",
     "error.not_found": "Ce que cette page montrerait n’existe pas, ou n’est pas à vous.",
     "error.wrong_role": "Votre rôle ne permet pas d’ouvrir cette page.",
     "error.csrf": "Le formulaire ne venait pas d’une page de votre session. Revenez à la page et recommencez.",
@@ -56,6 +62,12 @@ ENGLISH: Words = {
     "error.back": "Back to the page",
     "error.unavailable": "The ledger is away for a moment. Try again shortly.",
     "error.not_yours": "These data are not yours: you can only see those of your account or your administration.",
+    "error.fault": (
+        "An error happened on our side. Nothing of it is shown here; with the id below, the operator finds it in the "
+        "log."
+    ),
+    "error.no_page": "There is no page at this address.",
+    "error.request_wrong": "This request can’t be read.",
     "error.not_found": "What this page would show doesn’t exist, or isn’t yours.",
     "error.wrong_role": "Your role doesn’t allow this page.",
     "error.csrf": "The form didn’t come from a page of your session. Go back to the page, and send it again.",

@@ -86,7 +86,13 @@ def test_each_kind_says_what_it_is() -> None:
     said = {
         "statement": ("Montant valorisé, non facturé", "Accès gratuit", "non mesuré", "Usage sans prix"),
         "credit_note": ("FA-2026-09-0038 du 5 octobre 2026", "correction de septembre 2026"),
-        "francs": ("CHF 731.11", "VAT: €130.81", "European Central Bank, 30 October 2026", "Page 1 of 1"),
+        "francs": (
+            "CHF 731.11",
+            "Switzerland",
+            "VAT: €130.81",
+            "European Central Bank, 30 October 2026",
+            "Page 1 of 1",
+        ),
         "out_of_scope": ("hors du champ d’application de la TVA", "VATEX-EU-O"),
         "draft": ("BROUILLON", "attribué à la clôture"),
     }

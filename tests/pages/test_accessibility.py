@@ -9,11 +9,13 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
+import msgspec
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from metering.catalog.tenants import add_tenant
 from metering.catalog.tokens import add_token
+from metering.console.asking import Person
 from metering.database import transaction
 from metering.tables import api_key
 from reports.frame import NAVIGATION
@@ -28,7 +30,7 @@ KEYS = MANY // 10
 WEIGHT_MAX = 300 * 1024
 TABS_MAX = 150
 LONG_TABLE = "/usage?bucket=day&group_by=user&quantity=total_tokens"
-ERRORS = ("/usage?from=hier", "/carbon?bucket=week", "/requests?cursor=nowhere", "/quotas?tenant=nobody")
+ERRORS = ("/nowhere", "/usage?from=hier", "/carbon?bucket=week", "/requests?cursor=nowhere", "/quotas?tenant=nobody")
 
 
 class Readers(NamedTuple):
@@ -88,27 +90,36 @@ def visited(readers: Readers, page: Page, paths: tuple[str, ...], language: str 
         yield path
 
 
+def unknown_person(browser: Browser, platform: Platform) -> BrowserContext:
+    """A browser of somebody whom the provider knows and the platform doesn't yet: who may ask for access."""
+    person = Person("Camille Martin", "camille@culture.gouv.fr", None)
+    secret = platform.services.signing().keeper.keep("person", msgspec.json.encode(person).decode(), 600)
+    context = browser.new_context()
+    context.add_cookies([{"name": "jauge-person", "value": secret, "url": platform.url}])
+    return context
+
+
 THEMES: dict[str, tuple[Literal["light", "dark"], ...]] = {"fr": ("light", "dark"), "en": ("dark", "light")}
-WHOLLY = ("some", "none", "error", "nobody")
 STATES = ("many", "one", "none", "some", "operator", "error", "nobody")
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_axe_finds_nothing_on_any_page_theme_or_language(browser: Browser, readers: Readers, state: str) -> None:
+def test_axe_finds_nothing_on_any_page_theme_or_language(
+    browser: Browser, readers: Readers, platform: Platform, state: str
+) -> None:
     paths = readers.pages
     if state == "nobody":
-        context, paths = browser.new_context(), ("/sign-in", "/method")
+        context, paths = unknown_person(browser, platform), ("/sign-in", "/method", "/access")
     elif state == "error":
         context, paths = readers.opened(browser, readers.some), ERRORS
     else:
         context = readers.opened(browser, getattr(readers, state))
-        paths = (*paths, LONG_TABLE) if state == "many" else paths
+        paths = (*paths, "/sessions", *([LONG_TABLE] if state == "many" else []))
     page, said = context.new_page(), list[str]()
     page.on("console", lambda message: said.append(message.text))
     for language, themes in THEMES.items():
         for path in visited(readers, page, paths, language):
-            # The same page with other rows has no other colours.
-            for theme in themes if state in WHOLLY else themes[:1]:
+            for theme in themes:
                 page.emulate_media(color_scheme=theme)
                 assert violations(page) == [], (path, theme, language)
     assert [text for text in said if "Failed to load resource" not in text] == []

@@ -222,7 +222,7 @@ def test_the_proof_of_a_month_is_shown(platform: Platform) -> None:
 
 def test_conventions_say_what_is_left_and_prices_when_they_hold(platform: Platform) -> None:
     shown = platform.get("/admin/conventions/c-9?lang=fr", platform.operator).text
-    assert "1000,00\u00a0EUR" in shown
+    assert "1\u202f000,00\u00a0€" in shown
     assert platform.get("/admin/conventions/none", platform.operator).status_code == 404
     prices = platform.get("/admin/prices?lang=fr", platform.operator).text
     assert "en vigueur" in prices

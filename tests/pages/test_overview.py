@@ -13,7 +13,7 @@ from metering.identity import Principal
 from reports.journal_api import Cost
 from reports.kept import Kept
 from reports.overview import Amounts, EndingKey, EnvelopeLeft, Overview, Told, overview_selection
-from reports.overview_page import OverviewPage, overview_page, said_money
+from reports.overview_page import OverviewPage, overview_page
 from reports.standing import LimitRule, Standing
 from tests.pages.footprints import footprint_row
 from tests.pages.samples import NEWS, NOW, RECORDED_AT, row
@@ -146,20 +146,6 @@ def test_an_empty_overview_says_why_and_what_to_do() -> None:
     assert first.empty is not None
     assert first.empty.is_new
     assert first.as_of.startswith("Le registre ne contient aucune écriture.")
-
-
-@pytest.mark.parametrize(
-    ("nano", "french", "english"),
-    [
-        (0, "0,00 €", "€0.00"),
-        (4_999_999, "0,00 €", "€0.00"),
-        (5_000_000, "0,01 €", "€0.01"),
-        (-1_234_560_000_000, f"−1{NARROW}234,56 €", "−€1,234.56"),
-    ],
-)
-def test_money_is_said_to_the_cent(nano: int, french: str, english: str) -> None:
-    assert said_money(Cost(nano, "EUR"), "fr") == french.replace(" ", FIXED)
-    assert said_money(Cost(nano, "EUR"), "en") == english
 
 
 # Readings made ahead

@@ -138,6 +138,26 @@ def test_every_quantity_and_operation_has_words_in_both_languages() -> None:
 
 
 @pytest.mark.parametrize(
+    ("nano", "currency", "decimals_max", "french", "english"),
+    [
+        (0, "EUR", 2, "0,00 €", "€0.00"),
+        (4_999_999, "EUR", 2, "0,00 €", "€0.00"),
+        (5_000_000, "EUR", 2, "0,01 €", "€0.01"),
+        (-5_000_000, "EUR", 2, "\u22120,01 €", "\u2212€0.01"),
+        (-4_999_999, "EUR", 2, "0,00 €", "€0.00"),
+        (-1_234_560_000_000, "EUR", 2, f"\u22121{NARROW}234,56 €", "\u2212€1,234.56"),
+        (1_234_567_891, "EUR", 6, "1,234568 €", "€1.234568"),
+        (1_500_000_000, "EUR", 6, "1,50 €", "€1.50"),
+        (1, "EUR", 9, "0,000000001 €", "€0.000000001"),
+        (-1_000_000_000_000, "CHF", 9, f"\u22121{NARROW}000,00 CHF", "CHF \u22121,000.00"),
+    ],
+)
+def test_money_has_one_form(nano: int, currency: str, decimals_max: int, french: str, english: str) -> None:
+    assert wording.money(nano, currency, "fr", decimals_max) == french.replace(" ", FIXED)
+    assert wording.money(nano, currency, "en", decimals_max) == english.replace(" ", FIXED)
+
+
+@pytest.mark.parametrize(
     ("value", "french", "english"),
     [
         (0, "0", "0"),
