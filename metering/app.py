@@ -133,14 +133,19 @@ def create_app(services: Services) -> Litestar:
 
     @asynccontextmanager
     async def answering_envoy(app: Litestar) -> AsyncIterator[None]:
-        address = app.state.settings.envoy_address
-        if address is None:
+        settings = app.state.settings
+        if settings.envoy_address is None:
             yield
             return
-        from metering.envoy.service import RateLimits  # noqa: PLC0415 - gRPC, which few need
+        from metering.envoy.certificates import Certificates  # noqa: PLC0415 - gRPC, which few need
+        from metering.envoy.service import RateLimits  # noqa: PLC0415
         from metering.envoy.serving import serving  # noqa: PLC0415
 
-        async with serving(address, RateLimits(app.state.quotas, app.state.catalog), app.state.doorkeeper):
+        certificates = None
+        if settings.envoy_certificate is not None and settings.envoy_key is not None:
+            certificates = Certificates(settings.envoy_certificate, settings.envoy_key, settings.envoy_client_ca)
+        limits = RateLimits(app.state.quotas, app.state.catalog)
+        async with serving(settings.envoy_address, limits, app.state.doorkeeper, certificates):
             yield
 
     app = Litestar(

@@ -29,6 +29,13 @@ class Settings(BaseSettings):
         pattern="^[^ ]+:[0-9]+$",
         description="Address (HOST:PORT) at which the API answers Envoy's rate limit calls over gRPC. Unset: nowhere.",
     )
+    envoy_certificate: Path | None = Field(
+        default=None, description="File (PEM) of that port's certificate and its chain. Unset: no TLS."
+    )
+    envoy_key: Path | None = Field(default=None, description="File (PEM) of the certificate's key.")
+    envoy_client_ca: Path | None = Field(
+        default=None, description="File (PEM) of who vouches for Envoy's own certificate. Unset: Envoy needs none."
+    )
     read_access: Literal["token", "open"] = Field(
         default="token",
         description="Who may read usage and pages: holders of an operator token, or everybody who reaches the port.",
@@ -166,6 +173,15 @@ class Settings(BaseSettings):
         le=23,
         description="Hour (Europe/Paris) at which the worker verifies the whole ledger every day.",
     )
+
+    @model_validator(mode="after")
+    def _certificate_is_whole(self) -> Self:
+        """Half of it would leave a port open that was meant to be closed."""
+        if (self.envoy_certificate is None) != (self.envoy_key is None):
+            raise ValueError("JAUGE_ENVOY_CERTIFICATE and JAUGE_ENVOY_KEY need each other")
+        if self.envoy_client_ca is not None and self.envoy_certificate is None:
+            raise ValueError("JAUGE_ENVOY_CLIENT_CA needs JAUGE_ENVOY_CERTIFICATE")
+        return self
 
     @model_validator(mode="after")
     def _provider_is_whole(self) -> Self:

@@ -13,6 +13,7 @@ import grpc.aio
 import structlog
 
 from metering.catalog.tokens import Doorkeeper
+from metering.envoy.certificates import Certificates, credentials_of
 from metering.envoy.messages import (
     OVER_LIMIT,
     SERVING,
@@ -48,11 +49,13 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def serving(address: str, limits: RateLimits, doorkeeper: Doorkeeper) -> AsyncIterator[int]:
+async def serving(
+    address: str, limits: RateLimits, doorkeeper: Doorkeeper, certificates: Certificates | None = None
+) -> AsyncIterator[int]:
     """Answer Envoy at an address (`HOST:PORT`; port 0 takes a free one, and tells it) as long as the block runs.
 
-    Without TLS, as the HTTP server: another machine reaches it through a proxy that has it. Raises: RuntimeError if
-    the address can't be had.
+    certificates: without them, without TLS. Raises: RuntimeError if the address can't be had, OSError if the
+    certificates can't be used.
     """
     options = [
         ("grpc.max_receive_message_length", CALL_BYTES_MAX),
@@ -60,9 +63,13 @@ async def serving(address: str, limits: RateLimits, doorkeeper: Doorkeeper) -> A
     ]
     server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CALLS_MAX)
     server.add_generic_rpc_handlers(_handlers(_Calls(limits, doorkeeper)))
-    port: int = server.add_insecure_port(address)
+    port: int
+    if certificates is None:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, credentials_of(certificates))
     await server.start()
-    log.info("envoy_served", port=port)
+    log.info("envoy_served", port=port, tls=certificates is not None)
     try:
         yield port
     finally:

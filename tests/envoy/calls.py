@@ -50,8 +50,14 @@ class Caller:
 
 
 @contextmanager
-def connected(port: int, token: str | None) -> Iterator[Caller]:
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+def connected(port: int, token: str | None, credentials: grpc.ChannelCredentials | None = None) -> Iterator[Caller]:
+    """credentials: for TLS, as localhost."""
+    address = f"127.0.0.1:{port}"
+    options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+    opened = (
+        grpc.insecure_channel(address) if credentials is None else grpc.secure_channel(address, credentials, options)
+    )
+    with opened as channel:
         yield Caller(channel, token)
 
 

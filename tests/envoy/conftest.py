@@ -14,6 +14,7 @@ import redis
 from metering import embedded
 from metering.catalog.tokens import add_token
 from metering.database import transaction
+from metering.envoy.certificates import Certificates
 from metering.envoy.service import RateLimits
 from metering.envoy.serving import serving
 from metering.quotas.service import Ask
@@ -54,14 +55,15 @@ def add_key(services: Services, secret: str, tenant: str, account: str | None, k
 
 
 @contextmanager
-def answering(services: Services) -> Iterator[int]:
+def answering(services: Services, certificates: Certificates | None = None) -> Iterator[int]:
     """Port of the service, in an event loop of its own thread."""
     loop = asyncio.new_event_loop()
     started, stop, ports = threading.Event(), asyncio.Event(), list[int]()
 
     async def run() -> None:
         quotas = services.quotas()
-        async with serving("127.0.0.1:0", RateLimits(quotas, services.catalog), services.doorkeeper) as port:
+        limits = RateLimits(quotas, services.catalog)
+        async with serving("127.0.0.1:0", limits, services.doorkeeper, certificates) as port:
             ports.append(port)
             started.set()
             await stop.wait()
