@@ -61,6 +61,7 @@ from metering.quotas.routes import quotas_router
 from metering.reconciliation.routes import reconciliation_router
 from metering.reporting import TRAIL, indicative_costs, indicative_sums
 from metering.services import Services
+from metering.settings import Settings
 from metering.web import (
     TOKEN_SECURITY,
     knowing_changes,
@@ -150,7 +151,7 @@ def create_app(services: Services) -> Litestar:
 
     app = Litestar(
         lifespan=[lambda _app: drawer.running(), overview.running, watching, answering_envoy],
-        route_handlers=_routes(drawer, overview),
+        route_handlers=[*_routes(drawer, overview), *_design(services.settings)],
         state=_state(services),
         middleware=[request_log],
         exception_handlers={
@@ -223,6 +224,13 @@ def _page_or(problem: Problem[Fault]) -> Callable[[Request[Any, Any, Any], Fault
         return page
 
     return answer
+
+
+def _design(settings: Settings) -> list[ControllerRouterHandler]:
+    """The files of the State's design system, where it is used."""
+    if settings.state_design is None:
+        return []
+    return [create_static_files_router("/state", [settings.state_design.resolve()], include_in_schema=False)]
 
 
 def _state(services: Services) -> State:

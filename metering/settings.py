@@ -7,6 +7,10 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+STATE_LOGO = "component/logo/logo.main.min.css"
+STATE_FONTS = ("fonts/Marianne-Regular.woff2", "fonts/Marianne-Bold.woff2")
+"""What pages take from the State's design system: its mark, and its typeface."""
+
 
 class Settings(BaseSettings):
     """Every setting of Jauge. `docs/operating.md` lists them, and a test holds the list to this class."""
@@ -131,6 +135,11 @@ class Settings(BaseSettings):
     accessibility_contact: str | None = Field(
         default=None, description="Address to write to about accessibility, in the statement. Unset: none is given."
     )
+    state_design: Path | None = Field(
+        default=None,
+        description="Folder `dist` of the French State’s design system, for services that may use it. "
+        "Unset: pages look neutral.",
+    )
     embed_ancestors: str = Field(
         default="'none'",
         pattern=r"^('none'|'self'|https?://[A-Za-z0-9.:*-]+)( https?://[A-Za-z0-9.:*-]+)*$",
@@ -181,6 +190,15 @@ class Settings(BaseSettings):
             raise ValueError("JAUGE_ENVOY_CERTIFICATE and JAUGE_ENVOY_KEY need each other")
         if self.envoy_client_ca is not None and self.envoy_certificate is None:
             raise ValueError("JAUGE_ENVOY_CLIENT_CA needs JAUGE_ENVOY_CERTIFICATE")
+        return self
+
+    @model_validator(mode="after")
+    def _design_is_there(self) -> Self:
+        """A folder of another form would only be seen as pages without their typeface."""
+        if self.state_design is not None:
+            for name in (STATE_LOGO, *STATE_FONTS):
+                if not (self.state_design / name).is_file():
+                    raise ValueError(f"JAUGE_STATE_DESIGN needs a folder that has {name}")
         return self
 
     @model_validator(mode="after")

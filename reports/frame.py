@@ -79,7 +79,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The frame of one page for one reader. person None: nobody has signed in; kinds: in the demo alone."""
+    """The frame of one page for one reader.
+
+    person None: nobody has signed in; kinds: in the demo alone; is_state: in the design of the State.
+    """
 
     language: Language
     language_urls: Mapping[Language, str]
@@ -88,6 +91,7 @@ class Frame:
     person: Person | None = None
     outcome: Outcome | None = None
     kinds: tuple[Kind, ...] = ()
+    is_state: bool = False
 
 
 def frame_of(
@@ -104,6 +108,7 @@ def frame_of(
         person=None if principal is None else _person(principal, session, language),
         outcome=None if session is None or session.said is None else outcome_of(session.said, language),
         kinds=_kinds(request, language, session),
+        is_state=getattr(request.app.state.settings, "state_design", None) is not None,
     )
 
 

@@ -26,7 +26,7 @@ STATIC = HERE / "static"
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+        "default-src 'none'; style-src 'self'; font-src 'self'; img-src 'self' data:; form-action 'self'; "
         "frame-ancestors 'none'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -49,6 +49,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["style_url"] = f"/static/jauge.css?v={_fingerprint('jauge.css')}"
+    environment.globals["state_style_url"] = f"/static/state.css?v={_fingerprint('state.css')}"
     environment.globals["explorer_url"] = script_url()
     environment.globals["icon_url"] = f"/static/icon.svg?v={_fingerprint('icon.svg')}"
     return environment

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 import uvicorn
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from litestar import Litestar
 
 from metering import embedded, migrate
 from metering.catalog.tenants import add_tenant
@@ -191,12 +192,19 @@ def api(services: Services) -> Iterator[Api]:
 
 @contextmanager
 def served_application(services: Services) -> Iterator[str]:
-    """Address of the application on a free port of the loopback, as long as the block runs."""
+    """Address of the shared application on a free port of the loopback, as long as the block runs."""
     from tests.applications import application
 
+    with served(application(services)) as url:
+        yield url
+
+
+@contextmanager
+def served(app: Litestar) -> Iterator[str]:
+    """Address of an application on a free port of the loopback, as long as the block runs."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application(services), log_config=None, lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
