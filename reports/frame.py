@@ -25,11 +25,15 @@ SESSIONS = "/sessions"
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A page of the navigation. roles: who may open it; empty: everybody, without signing in."""
+    """A page of the navigation. roles: who may open it; empty: everybody, without signing in.
+
+    is_below: named at the foot of pages, where people look for what isn't daily work.
+    """
 
     path: str
     word: str
     roles: frozenset[Role] = READERS
+    is_below: bool = False
 
 
 NAVIGATION = (
@@ -41,9 +45,9 @@ NAVIGATION = (
     Destination("/documents", "nav.documents", frozenset({"operator", "manager"})),
     Destination("/models", "nav.models"),
     Destination("/people", "nav.people", frozenset({"operator", "manager"})),
-    Destination("/terms", "nav.terms"),
+    Destination("/terms", "nav.terms", is_below=True),
     Destination("/admin", "nav.admin", frozenset({"operator"})),
-    Destination("/method", "nav.method", frozenset()),
+    Destination("/method", "nav.method", frozenset(), is_below=True),
 )
 """Every page, in order. One is shown to those who may open it as soon as the application has a route for it."""
 
@@ -88,6 +92,7 @@ class Frame:
     language_urls: Mapping[Language, str]
     path: str = ""
     pages: tuple[Link, ...] = ()
+    pages_below: tuple[Link, ...] = ()
     person: Person | None = None
     outcome: Outcome | None = None
     kinds: tuple[Kind, ...] = ()
@@ -104,7 +109,8 @@ def frame_of(
         language,
         language_urls or own_urls(request),
         path=request.url.path,
-        pages=_pages(request, language, principal),
+        pages=_pages(request, language, principal, is_below=False),
+        pages_below=_pages(request, language, principal, is_below=True),
         person=None if principal is None else _person(principal, session, language),
         outcome=None if session is None or session.said is None else outcome_of(session.said, language),
         kinds=_kinds(request, language, session),
@@ -136,12 +142,16 @@ def outcome_of(said: Said, language: Language) -> Outcome:
     return Outcome(said.kind, say(language, said.key, **said.values), said.place, said.entered)
 
 
-def _pages(request: Request[Any, Any, Any], language: Language, principal: Principal | None) -> tuple[Link, ...]:
+def _pages(
+    request: Request[Any, Any, Any], language: Language, principal: Principal | None, *, is_below: bool
+) -> tuple[Link, ...]:
     there = {route.path for route in request.app.routes}
     return tuple(
         Link(say(language, one.word), f"{one.path}?lang={language}", is_current=_is_within(request.url.path, one.path))
         for one in NAVIGATION
-        if one.path in there and (not one.roles or (principal is not None and principal.role in one.roles))
+        if one.is_below == is_below
+        and one.path in there
+        and (not one.roles or (principal is not None and principal.role in one.roles))
     )
 
 
