@@ -35,6 +35,7 @@ from metering.catalog.routes.service import service_router
 from metering.catalog.routes.sessions import sessions_router
 from metering.console.admin_routes import admin_pages
 from metering.console.asking import asking_router
+from metering.console.charts import chart_forms
 from metering.console.demo_people import demo_router
 from metering.console.documents import documents_router
 from metering.console.guards import recognise, require_any_page
@@ -203,6 +204,7 @@ def _routes(drawer: Drawer, overview: OverviewPages) -> list[ControllerRouterHan
         sessions_router,
         key_forms,
         raise_forms,
+        chart_forms,
         people_forms,
         terms_forms,
         admin_pages,

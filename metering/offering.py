@@ -113,16 +113,17 @@ def quotas_of(
             OpenHold(hold.model, hold.project, hold.user, hold.api_key, hold.opened_at, hold.expires_at)
             for hold in (standings[1] if standings else ())
         ],
-        raises=[_raise(one) for one in reversed(raises)],
+        raises=[_raise(one, reader) for one in reversed(raises)],
     )
 
 
-def _raise(one: RaiseRequest) -> AskedRaise:
+def _raise(one: RaiseRequest, reader: Principal) -> AskedRaise:
     study = one.study
     peak = None if study.peak_day is None else study.peak_day.value
     rule = _rule(one.limit.rule(one.subject))
+    own = one.id if one.state == "pending" and one.account == reader.account else None
     return AskedRaise(
-        rule, one.created_at, peak, study.requests, study.refused_requests, one.state, one.decision_reason
+        rule, one.created_at, peak, study.requests, study.refused_requests, one.state, one.decision_reason, own
     )
 
 

@@ -45,7 +45,7 @@ def embed_pages(drawer: Drawer, opened: Open) -> Router:
     async def embed_page(request: Request[Any, Any, Any], state: State, link: FromPath[str]) -> Response[str]:
         language, now = asked_language(request), datetime.now(UTC)
         try:
-            page = await sync_to_thread(_read, state, opened(state, link, now), now, language)
+            page = await sync_to_thread(lambda: _read(state, opened(state, link, now), now, language))
         except JaugeError as error:
             return _framed(answer_error(request, error, f"/?lang={language}"), state)
         svgs: list[str] | None = []

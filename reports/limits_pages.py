@@ -52,7 +52,7 @@ def limits_pages(sources: LimitSources, *, guards: Sequence[Guard] = ()) -> Rout
             with transaction(state.engine, actor=reader.actor) as connection:
                 tenants = known_values(connection, "tenant", reader) if reader.tenant is None else []
             page = None if tenant is None else sources.quotas(state, reader, tenant, standings, now)
-            shown = None if page is None else quotas_page(page, now, language)
+            shown = None if page is None else quotas_page(page, reader, now, language)
             return {"page": shown, "tenants": tenants, "public_url": state.settings.public_url.rstrip("/")}
 
         return await answer_page(request, "quotas.html", build)

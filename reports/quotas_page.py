@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from metering.identity import Principal
 from reports import wording
 from reports.limits_said import said_amount, said_limit, said_place
 from reports.selection import ZONE
@@ -54,7 +55,7 @@ class HoldRow:
 
 @dataclass(frozen=True, slots=True)
 class RaiseRow:
-    """A request for a raise."""
+    """A request for a raise. withdrawable: its id, where its reader may take it back."""
 
     limit: str
     place: str
@@ -62,11 +63,12 @@ class RaiseRow:
     study: str
     state: str
     reason: str
+    withdrawable: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class QuotasPage:
-    """The page with every text ready. meters None: the counters are away."""
+    """The page with every text ready. meters None: the counters are away; ends_charts: its reader may end links."""
 
     heading: str
     tenant: str
@@ -74,9 +76,10 @@ class QuotasPage:
     keys: tuple[KeyRow, ...]
     holds: tuple[HoldRow, ...]
     raises: tuple[RaiseRow, ...]
+    ends_charts: bool
 
 
-def quotas_page(quotas: Quotas, now: datetime, language: Language) -> QuotasPage:
+def quotas_page(quotas: Quotas, reader: Principal, now: datetime, language: Language) -> QuotasPage:
     """The page of an administration's quotas at an instant; the limits that are nearest come first."""
     standings = quotas.standings
     meters = None if standings is None else [meter_row(one, language) for one in standings]
@@ -87,6 +90,7 @@ def quotas_page(quotas: Quotas, now: datetime, language: Language) -> QuotasPage
         keys=tuple(_key(one, now, language) for one in quotas.keys),
         holds=tuple(_hold(one, language) for one in quotas.holds),
         raises=tuple(_raise(one, language) for one in quotas.raises),
+        ends_charts=reader.role != "member",
     )
 
 
@@ -161,6 +165,7 @@ def _raise(one: AskedRaise, language: Language) -> RaiseRow:
         study=study,
         state=say(language, f"quotas.raise.state.{one.state}"),
         reason=one.reason or "",
+        withdrawable=one.own,
     )
 
 

@@ -57,7 +57,10 @@ class OpenHold:
 
 @dataclass(frozen=True, slots=True)
 class AskedRaise:
-    """A request for a higher limit. peak: highest day of its study; None: its use isn't measured."""
+    """A request for a higher limit. peak: highest day of its study; None: its use isn't measured.
+
+    own: its id, where its reader asked for it and may take it back.
+    """
 
     rule: LimitRule
     asked_at: datetime
@@ -66,6 +69,7 @@ class AskedRaise:
     refused: int
     state: str
     reason: str | None
+    own: str | None
 
 
 @dataclass(frozen=True, slots=True)

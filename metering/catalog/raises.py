@@ -1,6 +1,7 @@
 """Requests for a higher limit: asked for with a study of the use made, decided by an operator.
 
-An approval is a dated override, written with the decision; the request stays as it was asked and decided.
+An approval is a dated override, written with the decision; the request stays as it was asked and decided. Who asked may
+take it back until then.
 """
 
 import secrets
@@ -29,7 +30,7 @@ from metering.tables import limit_override, raise_request
 
 RAISES_LOCK = 0x524149534553  # "RAISES": who asks sees what was asked before
 
-RaiseState = Literal["pending", "approved", "refused"]
+RaiseState = Literal["pending", "approved", "refused", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,24 @@ def decide_raise(
         return decided
 
 
+def withdraw_raise(engine: sa.Engine, caller: Principal, request_id: str, now: datetime) -> None:
+    """Take back one's own request, which stays listed; operators find it no longer.
+
+    Raises: NotFound, for those of others too; Conflict if it is decided or withdrawn.
+    """
+    assert caller.tenant is not None
+    with transaction(engine, actor=caller.actor) as connection:
+        request = find_raise(connection, request_id, tenant=caller.tenant, account=caller.account)
+        changed = connection.execute(
+            raise_request.update()
+            .where(raise_request.c.id == request_id, raise_request.c.state == "pending")
+            .values(state="withdrawn", decided_by=caller.actor.author, decided_at=now)
+        )
+        if changed.rowcount == 0:
+            raise Conflict("already_decided", "The request is decided.")
+        _tell_webhooks(connection, request, {"state": "withdrawn", "value": request.limit.value, "ends_at": None})
+
+
 def list_raises(
     connection: sa.Connection, *, tenant: str | None = None, account: str | None = None,
     state: RaiseState | None = None, after: str | None = None, limit: int = 100,
@@ -257,7 +276,12 @@ def _tell_asker(connection: sa.Connection, request: RaiseRequest) -> None:
         payload=result | {"rule": request.limit, "reason": request.decision_reason},
         tenant=request.tenant,
     )
-    payload = result | {
+    _tell_webhooks(connection, request, result)
+
+
+def _tell_webhooks(connection: sa.Connection, request: RaiseRequest, result: Mapping[str, Any]) -> None:
+    payload = {
+        **result,
         "request": request.id,
         "tenant": request.tenant,
         "account": request.account,

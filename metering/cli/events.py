@@ -2,11 +2,12 @@
 
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import rich_click as click
 
-from metering.cli.opening import EXIT_DIFFERS, services
+from metering.cli.opening import EXIT_DIFFERS, me, services
 from metering.printing import assignment, print_counts, print_records
 
 
@@ -43,18 +44,18 @@ def quarantine() -> None:
 @quarantine.command("list")
 @click.option("--after", default=0, help="Number after which the page begins.")
 @click.option("--limit", default=100, type=click.IntRange(1, 1000), help="Events a page.")
-@click.option("--all", "replayed", is_flag=True, help="Also those that have entered the ledger since.")
+@click.option("--all", "replayed", is_flag=True, help="Also those recorded since, or dismissed.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def quarantine_list(after: int, limit: int, replayed: bool, as_json: bool) -> None:
     """List refused events, oldest first."""
     from metering.events.quarantine import list_quarantined
 
     with services() as opened:
-        items = list_quarantined(opened.engine, after=after, limit=limit, replayed=replayed)
+        items = list_quarantined(opened.engine, after=after, limit=limit, done=replayed)
     columns = ["number", "received_at", "channel", "code", "field", "occurrences", "reason"]
-    print_records(
-        [asdict(item) for item in items], "json" if as_json else "table", [*columns, "event"][: None if as_json else -1]
-    )
+    if as_json:
+        columns += ["event", "replayed_at", "dismissed_at", "dismissed_by", "dismissed_why"]
+    print_records([asdict(item) for item in items], "json" if as_json else "table", columns)
 
 
 @quarantine.command("replay")
@@ -76,3 +77,18 @@ def quarantine_replay(numbers: tuple[int, ...], everything: bool, changes: tuple
     counts = {name: getattr(answer, name) for name in ("accepted", "duplicate", "conflict", "rejected")}
     print_counts(counts, as_json=as_json)
     sys.exit(0 if answer.is_whole else EXIT_DIFFERS)
+
+
+@quarantine.command("dismiss")
+@click.argument("numbers", nargs=-1, type=int, required=True)
+@click.option("--reason", required=True, help="Why they need no mending.")
+def quarantine_dismiss(numbers: tuple[int, ...], reason: str) -> None:
+    """Decide that refused events need no mending, by NUMBER."""
+    from metering.events.quarantine import dismiss
+
+    if not reason.strip():
+        raise click.UsageError("Give a reason.")
+    with services() as opened:
+        now = datetime.now(UTC)
+        count = dismiss(opened.engine, list(numbers), why=reason.strip(), author=me().author, now=now)
+    click.echo(f"{count} dismissed")

@@ -13,13 +13,16 @@ from metering.catalog.documents import Currency
 from metering.catalog.routes.acting import clock
 from metering.console.acting import Form as Sent
 from metering.console.administration import back_to_admin, done, heads
+from metering.console.fields import made
 from metering.database import transaction
-from metering.errors import BadRequest, NotFound, Unprocessable
+from metering.errors import BadRequest, Conflict, NotFound, Unprocessable
 from metering.events.intake import replay
-from metering.events.quarantine import Quarantined, list_quarantined
+from metering.events.quarantine import Quarantined, dismiss, list_quarantined
+from metering.events.routes import DismissalRequest
 from metering.identity import Principal
 from metering.reconciliation.proof import Proof, StepShown, prove
 from metering.visiting import Said
+from metering.web import caller_of
 from reports import wording
 from reports.documents.amounts import amount
 from reports.sheets import Amount, Block, Cell, Field, Form, Sheet, Table, address, answer_sheet, at
@@ -77,7 +80,7 @@ async def refused_event_page(request: Request[Any, Any, Any], number: FromPath[s
 
     def build(language: Language, _reader: Principal) -> Sheet:
         asked = _number(number)
-        found = list_quarantined(request.app.state.engine, after=asked - 1, limit=1, numbers=[asked], replayed=True)
+        found = list_quarantined(request.app.state.engine, after=asked - 1, limit=1, numbers=[asked], done=True)
         if not found:
             raise NotFound("unknown_event", "There is no such event.", field="number")
         (one,) = found
@@ -89,11 +92,13 @@ async def refused_event_page(request: Request[Any, Any, Any], number: FromPath[s
             (say(language, "admin.reason"), one.reason),
             (say(language, "admin.quarantine.times"), wording.number(one.occurrences, language)),
             (say(language, "admin.quarantine.replayed"), at(one.replayed_at, language) or say(language, "admin.no")),
+            *_dismissal(one, language),
         )
         kept = "" if one.event is None else msgspec.json.format(msgspec.json.encode(one.event), indent=2).decode()
         blocks = [Block("event", say(language, "admin.quarantine.one"), facts=facts, text=kept)]
-        if one.replayed_at is None and one.event is not None:
-            blocks.append(_mending(one, language))
+        if one.replayed_at is None and one.dismissed_at is None:
+            blocks += [_mending(one, language)] if one.event is not None else []
+            blocks.append(_dismissing(one, language))
         back = Link(say(language, "admin.quarantine"), address(QUARANTINE, language))
         return Sheet(
             f"{say(language, 'admin.quarantine.event')} {one.number}",
@@ -115,6 +120,38 @@ def _mending(one: Quarantined, language: Language) -> Block:
     return Block(
         "mend", say(language, "admin.quarantine.mend"), (say(language, "admin.quarantine.mend.what"),), forms=(form,)
     )
+
+
+def _dismissal(one: Quarantined, language: Language) -> tuple[tuple[str, Cell], ...]:
+    """Who decided that an event needs no mending, when and why."""
+    if one.dismissed_at is None:
+        return ()
+    when = at(one.dismissed_at, language)
+    return ((say(language, "admin.quarantine.dismissed"), (f"{when}, {one.dismissed_by}", one.dismissed_why or "")),)
+
+
+def _dismissing(one: Quarantined, language: Language) -> Block:
+    form = Form(f"{QUARANTINE}/dismiss", say(language, "admin.quarantine.dismiss"), (
+        Field("number", kind="hidden", value=str(one.number)), Field.area("reason", say(language, "admin.reason")),
+    ), is_grave=True)  # fmt: skip
+    title, what = say(language, "admin.quarantine.dismiss"), say(language, "admin.quarantine.dismiss.what")
+    return Block("dismiss", title, (what,), forms=(form,))
+
+
+@post(f"{QUARANTINE}/dismiss", include_in_schema=False)
+async def dismiss_event(request: Request[Any, Any, Any]) -> Response[Any]:
+    """Decide that a refused event needs no mending."""
+
+    def act(form: Sent) -> Said:
+        numbers = [_number(form.get("number", ""))]
+        body = made(DismissalRequest, {"numbers": numbers, "reason": form.get("reason", "")})
+        author = caller_of(request).actor.author
+        if not dismiss(request.app.state.engine, body.numbers, why=body.reason, author=author, now=clock()):
+            raise Conflict("already_done", "The event waits no longer.")
+        return Said("done", "admin.quarantine.dismiss.done")
+
+    number = str((await request.form()).get("number", ""))
+    return await done(request, act, QUARANTINE, f"{QUARANTINE}/{number}" if number.isdecimal() else None)
 
 
 @post(f"{QUARANTINE}/replay", include_in_schema=False)

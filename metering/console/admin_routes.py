@@ -4,7 +4,13 @@ from litestar import Router
 
 from metering.console.admin_access import access_page, access_request_page, approve_access, refuse_access
 from metering.console.admin_agreements import convention_page, conventions_page, prices_page
-from metering.console.admin_ledger import quarantine_page, reconciliation_page, refused_event_page, replay_events
+from metering.console.admin_ledger import (
+    dismiss_event,
+    quarantine_page,
+    reconciliation_page,
+    refused_event_page,
+    replay_events,
+)
 from metering.console.admin_limits import end_exception, grant_override, limits_page
 from metering.console.admin_months import draft_month, finalise_month, month_page, months_page
 from metering.console.admin_platform import end_notice, notices_page, overload_page, publish_notice, set_overload
@@ -23,7 +29,7 @@ PAGES = [
 ]  # fmt: skip
 FORMS = [
     approve_access, refuse_access, decide_on_raise, grant_override, end_exception, set_overload, publish_notice,
-    end_notice, replay_events, draft_month, finalise_month,
+    end_notice, replay_events, dismiss_event, draft_month, finalise_month,
 ]  # fmt: skip
 
 admin_pages = Router(

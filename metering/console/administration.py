@@ -11,8 +11,9 @@ from metering.catalog.routes.acting import acting, clock
 from metering.catalog.snapshot import Snapshot
 from metering.console.acting import Form as Sent
 from metering.console.acting import acted, form_of
+from metering.events.quarantine import is_waiting
 from metering.identity import Principal
-from metering.tables import access_request, quarantine, raise_request
+from metering.tables import access_request, raise_request
 from metering.visiting import Said
 from reports import wording
 from reports.sheets import Block, Sheet, Table, address, answer_sheet
@@ -48,7 +49,7 @@ async def admin_page(request: Request[Any, Any, Any]) -> Response[str]:
         with acting(request) as connection:
             access = _count(connection, access_request.c.state.in_(["pending", "delayed"]))
             raises = _count(connection, raise_request.c.state == "pending")
-            refused = _count(connection, quarantine.c.replayed_at.is_(None))
+            refused = _count(connection, is_waiting())
             month = months_shown(connection, clock(), 1, None)[0]
 
         def row(name: str, waits: str) -> tuple[Link, str, str]:

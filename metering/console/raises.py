@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from litestar import MediaType, Request, Response, Router, get, post
 
 from metering.catalog.limits import limits_of
-from metering.catalog.raises import Asked, ask_raise, study_raise
+from metering.catalog.raises import Asked, ask_raise, study_raise, withdraw_raise
 from metering.catalog.routes.acting import clock
 from metering.catalog.routes.limits import LimitAsked
 from metering.catalog.snapshot import Snapshot
@@ -162,13 +162,24 @@ async def send_raise(request: Request[Any, Any, Any]) -> Response[Any]:
     return await acted(request, form, act, back=PAGE, refused_back=f"{STUDY}?{again}" if len(again) < 2_000 else NEW)
 
 
+@post("/quotas/raises/withdraw", guards=[require_form_of("manager", "member")], include_in_schema=False)
+async def withdraw(request: Request[Any, Any, Any]) -> Response[Any]:
+    """Take back one's own request that waits."""
+
+    def act(form: Sent) -> Said:
+        withdraw_raise(request.app.state.engine, caller_of(request), form.get("request", ""), clock())
+        return Said("done", "raise.withdrawn")
+
+    return await acted(request, await form_of(request), act, back=PAGE)
+
+
 def _back(language: Language) -> Link:
     return Link(say(language, "key.back"), address(PAGE, language))
 
 
 raise_forms = Router(
     "/",
-    route_handlers=[new_raise, study_page, send_raise],
+    route_handlers=[new_raise, study_page, send_raise, withdraw],
     middleware=[knowing_changes],
     exception_handlers={Unauthorized: to_sign_in, Forbidden: answer_error},
     request_max_body_size=BODY_BYTES_MAX,

@@ -66,6 +66,14 @@ class Quarantined:
     event: dict[str, Any] | None
     occurrences: int
     replayed_at: datetime | None
+    dismissed_at: datetime | None
+    dismissed_by: str | None
+    dismissed_why: str | None
+
+
+def is_waiting() -> sa.ColumnElement[bool]:
+    """Whether a refused event still waits for somebody: neither in the ledger by now, nor dismissed."""
+    return quarantine.c.replayed_at.is_(None) & quarantine.c.dismissed_at.is_(None)
 
 
 def salvage(piece: bytes) -> dict[str, Any] | None:
@@ -109,7 +117,7 @@ def _is_opaque(path: str, value: str) -> bool:
 
 
 def keep(engine: sa.Engine, refused: Iterable[tuple[Refusal, bytes]], channel: Channel) -> None:
-    """Record refused events; the same one again only counts. Raises: Unavailable."""
+    """Record refused events; the same one again only counts, and stays dismissed if it was. Raises: Unavailable."""
     occurrences: Counter[bytes] = Counter()
     rows: dict[bytes, dict[str, Any]] = {}
     for refusal, piece in refused:
@@ -142,14 +150,14 @@ def newest_number(engine: sa.Engine) -> int:
 
 
 def list_quarantined(
-    engine: sa.Engine, *, after: int = 0, limit: int = 100, numbers: Sequence[int] | None = None, replayed: bool = False
+    engine: sa.Engine, *, after: int = 0, limit: int = 100, numbers: Sequence[int] | None = None, done: bool = False
 ) -> list[Quarantined]:
-    """Refused events after a number, oldest first; those replayed since only on request."""
+    """Refused events after a number, oldest first; done: those replayed since or dismissed too."""
     query = sa.select(quarantine).where(quarantine.c.number > after).order_by(quarantine.c.number).limit(limit)
     if numbers is not None:
         query = query.where(quarantine.c.number.in_(numbers))
-    if not replayed:
-        query = query.where(quarantine.c.replayed_at.is_(None))
+    if not done:
+        query = query.where(is_waiting())
     with transaction(engine) as connection:
         rows = connection.execute(query)
         return [Quarantined(**{name: row._mapping[name] for name in Quarantined.__slots__}) for row in rows]
@@ -161,3 +169,14 @@ def mark_replayed(engine: sa.Engine, numbers: Sequence[int]) -> None:
         connection.execute(
             quarantine.update().where(quarantine.c.number.in_(numbers)).values(replayed_at=sa.func.now())
         )
+
+
+def dismiss(engine: sa.Engine, numbers: Sequence[int], *, why: str, author: str, now: datetime) -> int:
+    """Decide that these need no mending, and say why. They stay listed on request, and are offered no more.
+
+    Returns how many of them still waited; the others stay as they are. Raises: Unavailable.
+    """
+    chosen = quarantine.c.number.in_(numbers) & is_waiting()
+    said = {"dismissed_at": now, "dismissed_by": author, "dismissed_why": why}
+    with transaction(engine) as connection:
+        return connection.execute(quarantine.update().where(chosen).values(said)).rowcount

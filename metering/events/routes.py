@@ -1,6 +1,7 @@
 """`POST /v1/events` and the quarantine, over HTTP."""
 
 import asyncio
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,16 +15,18 @@ from litestar.params import JSONBody, Parameter
 from metering.events.decoding import decode, decompress, framing_of
 from metering.events.intake import Intake, IntakeAnswer, Pending, replay
 from metering.events.openapi import EventsOperation
-from metering.events.quarantine import Quarantined, list_quarantined
+from metering.events.quarantine import Quarantined, dismiss, list_quarantined
 from metering.events.room import Room
 from metering.settings import Settings
-from metering.web import TOKEN_SECURITY, require
+from metering.web import TOKEN_SECURITY, caller_of, require
 
 ROOM = Room(128 * 1024 * 1024)
 """Bytes of bodies under way in this process, as sent and decompressed; decoding needs several times as many."""
 
 CHECKING_MAX = 1
 """Calls that are decoded and checked at a time: more would only take turns, and each would take longer."""
+
+REASON_LENGTH_MAX = 500
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -33,6 +36,19 @@ class ReplayRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     numbers: Annotated[list[Number], msgspec.Meta(max_length=10_000)] | None = None
     changes: dict[str, str] = {}
+
+
+class DismissalRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Which quarantined events need no mending, and why."""
+
+    numbers: Annotated[list[Number], msgspec.Meta(min_length=1, max_length=10_000)]
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=REASON_LENGTH_MAX, pattern=r"\S")]
+
+
+class Dismissal(msgspec.Struct):
+    """How many of the events named still waited, and wait no longer."""
+
+    dismissed: int
 
 
 class QuarantinePage(msgspec.Struct):
@@ -81,9 +97,11 @@ def get_quarantine(
     request: Request[Any, Any, Any],
     after: Annotated[int, Parameter(ge=0, le=2**63 - 1, description="Number after which the page begins.")] = 0,
     limit: Annotated[int, Parameter(ge=1, le=1000, description="Events a page.")] = 100,
-    replayed: Annotated[bool, Parameter(description="Also those that have entered the ledger since.")] = False,
+    replayed: Annotated[
+        bool, Parameter(description="Also those that have entered the ledger since, or were dismissed.")
+    ] = False,
 ) -> QuarantinePage:
-    items = list_quarantined(request.app.state.engine, after=after, limit=limit, replayed=replayed)
+    items = list_quarantined(request.app.state.engine, after=after, limit=limit, done=replayed)
     return QuarantinePage(items, items[-1].number if len(items) == limit else None)
 
 
@@ -93,12 +111,31 @@ def post_replay(request: Request[Any, Any, Any], data: JSONBody[ReplayRequest]) 
     return replay(state.intake, state.engine, data.numbers, data.changes)
 
 
+@post(
+    "/v1/quarantine/dismiss",
+    summary="Decide that refused events need no mending",
+    description=(
+        "They are listed with `replayed=true` only, with who decided it, when and why, and aren't offered again. The "
+        "same event sent again counts, and stays dismissed."
+    ),
+    status_code=200,
+    sync_to_thread=True,
+)
+def post_dismissal(request: Request[Any, Any, Any], data: JSONBody[DismissalRequest]) -> Dismissal:
+    author = caller_of(request).actor.author
+    now = datetime.now(UTC)
+    return Dismissal(dismiss(request.app.state.engine, data.numbers, why=data.reason.strip(), author=author, now=now))
+
+
 events_router = Router(
     "/",
     route_handlers=[
         post_events,
         Router(
-            "/", route_handlers=[get_quarantine, post_replay], guards=[require("operator")], security=TOKEN_SECURITY
+            "/",
+            route_handlers=[get_quarantine, post_replay, post_dismissal],
+            guards=[require("operator")],
+            security=TOKEN_SECURITY,
         ),
     ],
     tags=["events"],

@@ -68,7 +68,7 @@ from metering.tables.ledger import (
 from metering.tables.outbox import outbox, webhook
 from metering.tables.quotas import quota_cursor, quota_epoch
 from metering.tables.reconciliation import gateway_total
-from metering.tables.signing import console_identity, console_session
+from metering.tables.signing import console_identity, console_session, embed_ending
 
 __all__ = [
     "CARBON_KEYS",
@@ -99,6 +99,7 @@ __all__ = [
     "convention",
     "delivery",
     "deployment",
+    "embed_ending",
     "emission_factor",
     "energy_batch",
     "energy_reading",

@@ -210,7 +210,7 @@ raise_request = sa.Table(
     _text("decision_reason", nullable=True),
     _created(),
     sa.ForeignKeyConstraint(["tenant", "account"], ["account.tenant", "account.id"]),
-    _one_of("state", "pending", "approved", "refused"),
+    _one_of("state", "pending", "approved", "refused", "withdrawn"),
     sa.Index("raise_request_tenant_idx", "tenant"),
     comment="Requests for a higher limit.",
 )

@@ -170,5 +170,8 @@ quarantine = sa.Table(
     sa.Column("digest", sa.LargeBinary, nullable=False, unique=True, comment="SHA-256 of code, field and event."),
     sa.Column("occurrences", sa.BigInteger, nullable=False, server_default="1"),
     sa.Column("replayed_at", Timestamp),
+    sa.Column("dismissed_at", Timestamp, comment="When somebody decided that it needs no mending."),
+    sa.Column("dismissed_by", sa.Text),
+    sa.Column("dismissed_why", sa.Text),
     comment="Refused events, without any content.",
 )

@@ -1,4 +1,4 @@
-"""Who is signed in on the pages, and who the identity provider says people are."""
+"""Who is signed in on the pages, who the identity provider says people are, and which links to charts are over."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
@@ -37,4 +37,13 @@ console_identity = sa.Table(
     sa.ForeignKeyConstraint(["tenant", "account"], ["account.tenant", "account.id"]),
     sa.UniqueConstraint("account"),
     comment="Which account an identity of the provider has in an administration; a row goes with its account.",
+)
+
+embed_ending = sa.Table(
+    "embed_ending",
+    metadata,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenant.id"), primary_key=True),
+    sa.Column("ended_at", Timestamp, nullable=False, comment="Links made until then show nothing."),
+    sa.Column("ended_by", sa.Text, nullable=False),
+    comment="Administrations that have ended their links to charts before their time.",
 )

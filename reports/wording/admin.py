@@ -197,7 +197,7 @@ FRENCH: Words = {
         "N’est gardé que ce que le schéma connaît, et qui a la bonne forme\u00a0: jamais un contenu."
     ),
     "admin.quarantine.list": "Événements refusés",
-    "admin.quarantine.caption": "Événements refusés et pas encore rejoués, les plus anciens d’abord.",
+    "admin.quarantine.caption": "Événements refusés, ni rejoués ni écartés, les plus anciens d’abord.",
     "admin.quarantine.none": "Aucun événement n’est en quarantaine\u00a0: tout ce qui est arrivé est au registre.",
     "admin.quarantine.number": "Numéro",
     "admin.quarantine.received": "Reçu",
@@ -217,6 +217,14 @@ FRENCH: Words = {
     "admin.quarantine.value": "Valeur",
     "admin.quarantine.replay": "Rejouer",
     "admin.quarantine.replay_all": "Rejouer tout",
+    "admin.quarantine.dismiss": "Écarter",
+    "admin.quarantine.dismiss.what": (
+        "Pour un événement qu’il n’y a pas lieu de réparer (un essai, un doublon). Il ne sera plus proposé ni rejoué, "
+        "même s’il est envoyé de nouveau\u00a0; le motif est gardé avec lui."
+    ),
+    "admin.quarantine.dismiss.done": "L’événement est écarté.",
+    "admin.quarantine.dismissed": "Écarté",
+    "refused.already_done": "Cet événement n’attend plus\u00a0: il est rejoué ou écarté.",
     "admin.quarantine.done": "Rejoué\u00a0: {accepted} au registre, {refused} refusés encore.",
     "admin.reconciliation": "Rapprochement",
     "admin.reconciliation.what": "Prouver que passerelle, registre, sommes et lignes valorisées comptent de même.",
@@ -505,7 +513,7 @@ ENGLISH: Words = {
     "admin.quarantine.what": "To see why events are refused, to mend and replay them.",
     "admin.quarantine.kept": "Only what the schema knows and has the right form is kept: never any content.",
     "admin.quarantine.list": "Refused events",
-    "admin.quarantine.caption": "Refused events that haven’t been replayed, the oldest first.",
+    "admin.quarantine.caption": "Refused events, neither replayed nor dismissed, the oldest first.",
     "admin.quarantine.none": "No event is in quarantine: all that came is in the ledger.",
     "admin.quarantine.number": "Number",
     "admin.quarantine.received": "Received",
@@ -525,6 +533,14 @@ ENGLISH: Words = {
     "admin.quarantine.value": "Value",
     "admin.quarantine.replay": "Replay",
     "admin.quarantine.replay_all": "Replay all",
+    "admin.quarantine.dismiss": "Dismiss",
+    "admin.quarantine.dismiss.what": (
+        "For an event that needs no mending (a trial, a double). It is neither offered nor replayed any more, even if "
+        "it is sent again; the reason is kept with it."
+    ),
+    "admin.quarantine.dismiss.done": "The event is dismissed.",
+    "admin.quarantine.dismissed": "Dismissed",
+    "refused.already_done": "This event waits no longer: it was replayed or dismissed.",
     "admin.quarantine.done": "Replayed: {accepted} in the ledger, {refused} still refused.",
     "admin.reconciliation": "Reconciliation",
     "admin.reconciliation.what": "To prove that gateway, ledger, sums and rated lines count the same.",

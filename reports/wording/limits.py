@@ -72,6 +72,14 @@ FRENCH: Words = {
     "quotas.raise.state.pending": "en attente",
     "quotas.raise.state.approved": "accordée",
     "quotas.raise.state.refused": "refusée",
+    "quotas.raise.state.withdrawn": "retirée",
+    "charts": "Liens vers des graphiques",
+    "charts.what": (
+        "Un lien (POST /v1/embeds) montre un graphique de l’administration sur un autre site, un jour au plus. Y "
+        "mettre fin vaut pour tous ceux qui existent\u00a0; ceux qui seront faits ensuite fonctionneront."
+    ),
+    "charts.end": "Mettre fin à tous les liens",
+    "charts.ended": "Les liens faits jusqu’ici ne montrent plus rien.",
     "quotas.raise.study.said": "au plus {peak} en un jour\u00a0; {refused} sur {requests} refusées",
     "quotas.raise.study.unmeasured": "usage non mesuré par le registre\u00a0; {refused} sur {requests} refusées",
     "limit.said": "{amount} {window}",
@@ -204,6 +212,14 @@ ENGLISH: Words = {
     "quotas.raise.state.pending": "pending",
     "quotas.raise.state.approved": "approved",
     "quotas.raise.state.refused": "refused",
+    "quotas.raise.state.withdrawn": "withdrawn",
+    "charts": "Links to charts",
+    "charts.what": (
+        "A link (POST /v1/embeds) shows a chart of the administration on another site, for a day at most. Ending them "
+        "ends all that exist; those made afterwards work."
+    ),
+    "charts.end": "End every link",
+    "charts.ended": "Links made until now show nothing any more.",
     "quotas.raise.study.said": "{peak} a day at most; {refused} of {requests} refused",
     "quotas.raise.study.unmeasured": "use that the ledger doesn’t measure; {refused} of {requests} refused",
     "limit.said": "{amount} {window}",

@@ -16,7 +16,16 @@ from metering.catalog import documents
 from metering.catalog.kinds import KINDS, put
 from metering.catalog.limits import limits_for_request
 from metering.catalog.overrides import Grant, add_override, end_override, list_overrides
-from metering.catalog.raises import Asked, Decision, RaiseRequest, ask_raise, decide_raise, find_raise, list_raises
+from metering.catalog.raises import (
+    Asked,
+    Decision,
+    RaiseRequest,
+    ask_raise,
+    decide_raise,
+    find_raise,
+    list_raises,
+    withdraw_raise,
+)
 from metering.catalog.studies import read_study
 from metering.database import transaction
 from metering.errors import Conflict, Forbidden, JaugeError, NotFound, Unprocessable
@@ -160,6 +169,47 @@ def test_who_asks_and_who_decides_is_told_without_what_was_written(services, mem
         ("raise_decided", "account:u-1", result | {"rule": limit, "reason": "A fair use."}),
         ("raise.decided", "webhooks:dinum", result | concerned),
     ]
+
+
+def test_who_asked_takes_a_request_back_until_it_is_decided_and_nobody_else_does(services, member, manager) -> None:
+    request = ask(services, member)
+    for other in (manager, Principal("x", "manager", "sante", "u-1")):
+        with pytest.raises(NotFound):
+            withdraw_raise(services.engine, other, request.id, NOON)
+    withdraw_raise(services.engine, member, request.id, NOON)
+    with transaction(services.engine, actor=member.actor) as connection:
+        (found,) = list_raises(connection, tenant="dinum", account="u-1")
+        assert list_raises(connection, state="pending") == []
+    assert (found.state, found.decided_at, found.decided_by) == ("withdrawn", NOON, member.actor.author)
+    assert (found.decision_reason, found.granted) == (None, None)
+    assert value_for(services, "u-1", NOON) != REQUESTS_BY_DAY.value
+    subject, recipient, payload = told(services)[-1]
+    assert (subject, recipient, payload["state"]) == ("raise.decided", "webhooks:dinum", "withdrawn")
+    with pytest.raises(Conflict):
+        withdraw_raise(services.engine, member, request.id, NOON)
+    with pytest.raises(Conflict):
+        decide(services, request)
+    decided = decide(services, ask(services, member))
+    with pytest.raises(Conflict):
+        withdraw_raise(services.engine, member, decided.id, NOON)
+
+
+def test_an_administration_changes_nothing_else_of_a_request(services, member, manager) -> None:
+    """Whatever a program of ours did wrong: the database says so."""
+    waiting, decided = ask(services, member), decide(services, ask(services, manager))
+
+    def changed(request: RaiseRequest, **values: str) -> int:
+        with transaction(services.engine, actor=member.actor) as connection:
+            own = raise_request.c.id == request.id
+            return connection.execute(raise_request.update().where(own).values(values)).rowcount
+
+    with pytest.raises(sa.exc.ProgrammingError, match="row-level security"):
+        changed(waiting, state="approved")
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+        changed(waiting, state="withdrawn", motive="Another.")
+    assert changed(decided, state="withdrawn") == 0
+    with transaction(services.engine) as connection:
+        assert [find_raise(connection, one.id) for one in (waiting, decided)] == [waiting, decided]
 
 
 def test_what_people_wrote_stays_out_of_the_record_of_changes(services, member) -> None:

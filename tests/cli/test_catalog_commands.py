@@ -23,6 +23,7 @@ from metering.catalog.raises import ask_raise
 from metering.cli import main
 from metering.cli.asking import read_instant
 from metering.database import transaction
+from metering.events.decoding import decode_one
 from metering.identity import Principal
 from metering.rules.periods import PARIS
 from metering.services import Services
@@ -470,3 +471,16 @@ def test_what_retires_and_what_follows_it_must_be_there(services: Services, comm
     refused(command("models", "retire", "small", "--successor", "none"), "unknown_reference")
     refused(command("models", "retire", "small", "--successor", "small"), "invalid_retirement")
     assert services.catalog.refresh().retirements == {}
+
+
+def test_refused_events_are_dismissed_with_a_reason(services: Services, command: Command) -> None:
+    event = {"specversion": "1.0", "type": "jauge.usage.v1", "source": "test", "id": "trial", "data": {}}
+    services.intake.take([decode_one(json.dumps(event).encode())], "http")
+    (number,) = [one["number"] for one in listed(command("quarantine", "list", "--json"))]
+    for wrong in (["dismiss", str(number)], ["dismiss", "--reason", "r"], ["dismiss", str(number), "--reason", " "]):
+        assert command("quarantine", *wrong).exit_code == 2, wrong
+    assert done(command("quarantine", "dismiss", str(number), "--reason", "A trial.")) == "1 dismissed\n"
+    assert listed(command("quarantine", "list", "--json")) == []
+    (found,) = listed(command("quarantine", "list", "--all", "--json"))
+    assert (found["dismissed_why"], found["dismissed_by"].partition(":")[0]) == ("A trial.", "command")
+    assert done(command("quarantine", "dismiss", str(number), "--reason", "Again.")) == "0 dismissed\n"

@@ -1,6 +1,7 @@
 """What is kept of a refused event, and how it comes back."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from metering.catalog.tenants import add_tenant
 from metering.errors import Unprocessable
 from metering.events.decoding import decode_one
 from metering.events.intake import replay
-from metering.events.quarantine import WITHHELD, list_quarantined, salvage
+from metering.events.quarantine import WITHHELD, dismiss, list_quarantined, salvage
 from metering.services import Services
 
 
@@ -61,7 +62,33 @@ def test_an_event_enters_the_ledger_once_its_tenant_is_registered(services, make
     answer = replay(services.intake, services.engine, None, {})
     assert (answer.accepted, answer.events[0].index) == (1, number)
     assert list_quarantined(services.engine) == []
-    assert list_quarantined(services.engine, replayed=True)[0].replayed_at is not None
+    assert list_quarantined(services.engine, done=True)[0].replayed_at is not None
+
+
+def test_what_is_dismissed_is_offered_no_more_and_says_who_decided_it_and_why(services, make_event) -> None:
+    event = make_event(tenant="atlantis")
+    (number,) = refuse(services, event)
+    (other,) = refuse(services, make_event(tenant="lemuria"))
+    said = {"why": "A trial.", "author": "operator", "now": datetime(2026, 10, 6, tzinfo=UTC)}
+    assert dismiss(services.engine, [number, 10**12], **said) == 1
+    assert [one.number for one in list_quarantined(services.engine)] == [other]
+    again = services.intake.take([decode_one(json.dumps(event).encode())], "http")
+    assert again.rejected == 1
+    (found,) = list_quarantined(services.engine, numbers=[number], done=True)
+    assert (found.dismissed_by, found.dismissed_why, found.dismissed_at) == ("operator", "A trial.", said["now"])
+    assert (found.occurrences, found.replayed_at) == (2, None)
+    add_tenant(services.engine, "atlantis")
+    for numbers in ([number], None):
+        assert replay(services.intake, services.engine, numbers, {}).accepted == 0
+    assert dismiss(services.engine, [number], **said | {"why": "Another reason."}) == 0
+    assert list_quarantined(services.engine, numbers=[number], done=True)[0].dismissed_why == "A trial."
+
+
+def test_what_has_entered_the_ledger_is_not_dismissed(services, make_event) -> None:
+    (number,) = refuse(services, make_event(tenant="atlantis"))
+    add_tenant(services.engine, "atlantis")
+    assert replay(services.intake, services.engine, [number], {}).accepted == 1
+    assert dismiss(services.engine, [number], why="w", author="a", now=datetime(2026, 10, 6, tzinfo=UTC)) == 0
 
 
 def test_a_field_can_be_set_in_its_own_type(services, make_event) -> None:

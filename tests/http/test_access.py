@@ -22,6 +22,7 @@ OPERATOR_ROUTES = [
     ("GET", "/v1/usage?start=2026-10-01&end=2026-11-01"),
     ("GET", "/v1/quarantine"),
     ("POST", "/v1/quarantine/replay"),
+    ("POST", "/v1/quarantine/dismiss"),
     ("POST", "/v1/corrections"),
     ("POST", "/v1/voids"),
 ]
@@ -165,6 +166,9 @@ def test_a_request_against_a_rule_is_a_problem_that_names_the_field_only(
         ("/v1/quarantine/replay", b'{"numbers": [99999999999999999999999999]}'),
         ("/v1/quarantine/replay", b'{"changes": {"words": "words"}}'),
         ("/v1/quarantine/replay", b'{"words": 1}'),
+        ("/v1/quarantine/dismiss", b'{"numbers": [], "reason": "words"}'),
+        ("/v1/quarantine/dismiss", b'{"numbers": [1], "reason": "  "}'),
+        ("/v1/quarantine/dismiss", b'{"numbers": [1], "words": "words"}'),
     ],
 )  # fmt: skip
 def test_a_body_of_another_form_is_a_problem_without_its_words(path, body, standing) -> None:

@@ -238,6 +238,24 @@ def test_an_operator_grants_and_ends_overrides(services, operator, as_agent) -> 
     assert operator.post(path, json=past).json()["code"] == "invalid_period"
 
 
+def test_a_request_is_withdrawn_by_who_asked_and_stays_listed(services, operator, as_agent) -> None:
+    _account, member = add_agent(services, "dinum", account_id="u-1")
+    _account, manager = add_agent(services, "dinum", "manager", account_id="u-2")
+    limit = {"scope": "user", "selector": "model:*", "meter": "requests", "window": "day", "value": 5_000}
+    path = "/v1/tenants/dinum/limit-requests"
+    asked = as_agent("POST", path, member, {"limit": limit, "motive": "m"}).json()["id"]
+    assert as_agent("DELETE", f"{path}/{asked}", manager).status_code == 404
+    assert as_agent("DELETE", f"/v1/tenants/sante/limit-requests/{asked}", member).status_code == 404
+    assert operator.delete(f"{path}/{asked}").status_code == 403
+    assert as_agent("DELETE", f"{path}/{asked}", member).status_code == 204
+    assert as_agent("GET", f"{path}?state=withdrawn", member).json()["items"][0]["id"] == asked
+    again = as_agent("DELETE", f"{path}/{asked}", member)
+    assert (again.status_code, again.json()["code"]) == (409, "already_decided")
+    refused = operator.post(f"/v1/admin/limit-requests/{asked}/decision", json={"decision": "refuse", "reason": "r"})
+    assert refused.status_code == 409
+    assert as_agent("POST", path, member, {"limit": limit, "motive": "m"}).status_code == 201
+
+
 def test_each_route_is_for_those_it_says(services) -> None:
     _member, member = add_agent(services, "dinum")
     _manager, manager = add_agent(services, "dinum", "manager")

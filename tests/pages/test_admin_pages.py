@@ -199,6 +199,19 @@ def test_exceptions_to_limits_are_granted_and_ended(platform: Platform) -> None:
     assert operator.send("/admin/limits/grant", given | {"tenant": "nobody"}).status_code == 404
 
 
+def test_refused_events_are_dismissed_with_a_reason(platform: Platform) -> None:
+    operator, number = Visitor(platform.url, platform.operator), refuse_an_event(platform)
+    given = {"number": str(number), "reason": "Un essai <b>de la passerelle</b>"}
+    assert 'role="alert"' in operator.send("/admin/quarantine/dismiss", given | {"reason": " "}).text
+    done = operator.send("/admin/quarantine/dismiss", given).text
+    assert "L’événement est écarté." in done
+    assert f"/admin/quarantine/{number}?" not in done
+    shown = operator.page(f"/admin/quarantine/{number}?lang=fr").text
+    assert "Un essai &lt;b&gt;de la passerelle" in shown
+    assert 'action="/admin/quarantine' not in shown
+    assert "n’attend plus" in operator.send("/admin/quarantine/dismiss", given).text
+
+
 def test_refused_events_are_mended_and_replayed(platform: Platform) -> None:
     operator, number = Visitor(platform.url, platform.operator), refuse_an_event(platform)
     assert "data.input_tokens" in operator.page(f"/admin/quarantine/{number}?lang=fr").text

@@ -1,6 +1,7 @@
 """A link shows one chart of one administration for a short time: nobody widens, prolongs or forges it."""
 
 import base64
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from metering.settings import Settings
 from reports.embed_pages import Embed
 from tests.applications import application
 from tests.conftest import Api, MakeEvent
+from tests.pages.visitor import Visitor
 from tests.people import add_agent
 
 
@@ -62,7 +64,8 @@ def test_a_link_that_was_changed_or_made_up_shows_nothing(api: Api, services: Se
     manager = add_agent(services, "dinum", "manager")[1]
     text, _, proof = path_of(made(api, manager)).removeprefix("/embed/").partition(".")
     wider = base64.urlsafe_b64encode(b'["sante",null,"requests",99999999999]').decode().rstrip("=")
-    later = signed(MasterKey(b"another key of another platform"), Embed("dinum", None, "requests"), datetime.now(UTC))
+    now = datetime.now(UTC)
+    later = signed(MasterKey(b"another key of another platform"), Embed("dinum", None, "requests"), now, now)
     for link in (f"{wider}.{proof}", f"{text}.{'0' * 64}", text, f"{text}.", f"{text}A.{proof}", later, "x.é"):
         answer = httpx.get(f"{api.url}/embed/{link}")
         assert answer.status_code == 404, link
@@ -81,6 +84,32 @@ def test_a_link_ends_when_it_said_and_with_its_administration(api: Api, services
     with api.client(api.operator_token) as client:
         assert client.post("/v1/admin/tenants/dinum/suspension", json={"reason": "r"}).is_success
     assert httpx.get(api.url + path).status_code == 403
+
+
+def test_links_made_until_then_are_ended_and_others_work(api: Api, services: Services) -> None:
+    manager, member = (add_agent(services, "dinum", role)[1] for role in ("manager", "member"))
+    before = path_of(made(api, manager))
+    elsewhere = path_of(made(api, api.operator_token, tenant="sante"))
+    with api.client(member) as client:
+        assert client.delete("/v1/embeds").status_code == 403
+    with api.client(api.operator_token) as client:
+        assert client.delete("/v1/embeds").json()["code"] == "missing_field"
+        assert client.delete("/v1/embeds?tenant=nobody").status_code == 404
+    with api.client(manager) as client:
+        assert client.delete("/v1/embeds?tenant=sante").status_code == 404
+        for _ in range(2):
+            assert client.delete("/v1/embeds").status_code == 204
+    time.sleep(0.002)  # links tell milliseconds apart
+    after = path_of(made(api, manager))
+    assert [httpx.get(api.url + path).status_code for path in (before, elsewhere, after)] == [410, 200, 200]
+    visitor = Visitor(api.url, manager)
+    assert "ne montrent plus rien" in visitor.send("/quotas/charts/end", {"tenant": "dinum"}).text
+    assert httpx.get(api.url + after).status_code == 410
+    assert visitor.send("/quotas/charts/end", {"tenant": "sante"}).status_code in {200, 404}
+    assert httpx.get(api.url + elsewhere).status_code == 200
+    operator = Visitor(api.url, api.operator_token).send("/quotas/charts/end", {"tenant": "sante"})
+    assert "ne montrent plus rien" in operator.text
+    assert httpx.get(api.url + elsewhere).status_code == 410
 
 
 def test_who_may_make_a_link_and_of_what(api: Api, services: Services) -> None:

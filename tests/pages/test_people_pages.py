@@ -97,10 +97,17 @@ def test_a_raise_shows_its_study_before_it_is_sent(platform: Platform, browser: 
     expect(page.locator("#asked")).to_contain_text("200\u00a0requêtes par jour")
     follow(page.get_by_role("button", name="Envoyer la demande"))
     expect(page.get_by_role("status")).to_contain_text("La demande est envoyée")
-    expect(page.locator("[aria-labelledby=raises-title] tbody tr")).to_contain_text("en attente")
-    context.close()
+    rows = page.locator("[aria-labelledby=raises-title] tbody tr")
+    expect(rows).to_contain_text("en attente")
     again = Visitor(platform.url, platform.member)
     assert "attend déjà sa décision" in again.send("/quotas/raises", RAISE).text
+    assert "Retirer la demande" not in platform.get("/quotas", platform.manager).text
+    follow(page.get_by_role("button", name="Retirer la demande"))
+    expect(page.get_by_role("status")).to_contain_text("La demande est retirée")
+    expect(rows).to_contain_text("retirée")
+    expect(page.get_by_role("button", name="Retirer la demande")).to_have_count(0)
+    context.close()
+    assert 'role="alert"' in again.send("/quotas/raises/withdraw", {"request": "raise_none"}).text
 
 
 def test_a_manager_invites_changes_suspends_and_deletes(platform: Platform) -> None:
@@ -173,6 +180,8 @@ def _keys(platform: Platform) -> list[object]:
         ("/quotas/keys", ["operator"]),
         ("/quotas/keys/replace", ["operator"]),
         ("/quotas/raises", ["operator"]),
+        ("/quotas/raises/withdraw", ["operator"]),
+        ("/quotas/charts/end", ["member"]),
         ("/terms/accept", ["operator"]),
     ],
 )

@@ -114,7 +114,7 @@ def test_every_word_is_used_and_every_used_word_exists() -> None:
     built |= {f"quotas.key.{name}" for name in ("name", "prefix", "owner", "expires", "used", "status", "action")}
     built |= {f"quotas.reservation.{name}" for name in ("model", "who", "opened", "expires")}
     built |= {f"quotas.raise.{name}" for name in ("limit", "asked", "study", "state")}
-    built |= {f"quotas.raise.state.{state}" for state in ("pending", "approved", "refused")}
+    built |= {f"quotas.raise.state.{state}" for state in ("pending", "approved", "refused", "withdrawn")}
     built |= words_of_sheets()
     built |= {f"method.term.{name}{part}" for name in GLOSSARY for part in ("", ".means")}
     keys = set(DICTIONARIES["fr"])

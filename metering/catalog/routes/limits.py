@@ -26,6 +26,7 @@ from metering.catalog.raises import (
     find_raise,
     list_raises,
     study_raise,
+    withdraw_raise,
 )
 from metering.catalog.routes.acting import AfterId, Page, PageLimit, acting, clock, page_of
 from metering.catalog.snapshot import Snapshot
@@ -249,6 +250,15 @@ def post_limit_request(
     return ask_raise(state.engine, state.catalog.refresh(), caller, asked, clock())
 
 
+@delete(
+    "/v1/tenants/{tenant:str}/limit-requests/{id:str}",
+    summary="Withdraw one's own request that waits; it stays listed",
+    sync_to_thread=True,
+)
+def delete_limit_request(request: Request[Any, Any, Any], tenant: FromPath[str], id: FromPath[str]) -> None:  # noqa: A002
+    withdraw_raise(request.app.state.engine, caller_within(request, tenant), id, clock())
+
+
 @post(
     "/v1/tenants/{tenant:str}/limit-requests/study",
     summary="The study that a request for a higher limit would carry",
@@ -326,7 +336,11 @@ limits_router = Router(
             guards=[require("operator", "manager", "member")],
         ),
         Router("/", route_handlers=[get_conventions], guards=[require("operator", "manager")]),
-        Router("/", route_handlers=[post_limit_request, post_study], guards=[require("manager", "member")]),
+        Router(
+            "/",
+            route_handlers=[post_limit_request, post_study, delete_limit_request],
+            guards=[require("manager", "member")],
+        ),
         Router(
             "/",
             route_handlers=[get_all_limit_requests, post_decision, get_overrides, post_override, delete_override],
