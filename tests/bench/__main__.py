@@ -15,7 +15,7 @@ from metering import embedded
 from metering.migrate import upgrade
 from metering.services import Services, open_services
 from metering.settings import Settings
-from tests.bench import carbon, catalogue, drawings, gateways, measures, peers, quotas, rating
+from tests.bench import carbon, catalogue, drawings, exports, gateways, measures, peers, quotas, rating, sealing
 from tests.bench.measures import Line
 from tests.bench.serving import served
 
@@ -56,6 +56,9 @@ def run(rows: int, *, small: bool) -> list[Line]:
         lines += carbon.attribution(services, 10_000 if small else 1_000_000)
     with stores() as services:
         lines.append(rating.month(services, 2 * rows, say, administrations=20 if small else rating.ADMINISTRATIONS))
+    with stores() as services:
+        lines += sealing.sealed_month(services, rows // 10, say)
+        lines += exports.exports(services, rows // 10, say)
     with stores() as services:
         lines += charts(services, rows)
         lines.append(measures.ledger_append(services, batches))
