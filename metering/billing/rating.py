@@ -132,18 +132,18 @@ def _last(connection: sa.Connection, batches: sa.Table, wanted: int | None, fiel
 
 
 def _usage(connection: sa.Connection, tariffs: Tariffs, read: _Read) -> Iterable[tuple[str, Usage]]:
-    carbon = {} if read.carbon_seq is None else _carbon(connection, read)
+    carbon = None if read.carbon_seq is None else _carbon(connection, read)
     starts = [read.period.start, *read.cuts]
     days = [start.astimezone(PARIS).date() for start in starts]
     known_terms: dict[tuple[str, int], Terms] = {}
-    for *key, part, unposted, sums in _sums(connection, read):
-        tenant, project, model, operation = key
-        known_ng, unknown = carbon.get((*key, part), (None, 0))
+    for tenant, project, model, operation, part, unposted, sums in _sums(connection, read):
         terms = known_terms.get((tenant, part))
         if terms is None:
             terms = known_terms[tenant, part] = tariffs.terms_on(tenant, days[part])
-        counted = sums | {CARBON_NG: known_ng, CARBON_UNKNOWN: unknown + unposted}
-        yield tenant, Usage(Place(project, model), operation, terms, starts[part], counted)
+        if carbon is not None:
+            sums[CARBON_NG], unknown = carbon.get((tenant, project, model, operation, part), (None, 0))
+            sums[CARBON_UNKNOWN] = unknown + unposted
+        yield tenant, Usage(Place(project, model), operation, terms, starts[part], sums)
 
 
 def _sums(connection: sa.Connection, read: _Read) -> Iterable[tuple[Any, ...]]:
@@ -183,19 +183,17 @@ def _sealed_sums(connection: sa.Connection, read: _Read, sealed: SealedMonth) ->
         posted = set(connection.scalars(_posted(read.carbon_seq)))
         unposted = [hour not in posted for hour in hours]
     last = sealed.seal.last_batch if read.ledger_seq is None else min(read.ledger_seq, sealed.seal.last_batch)
-    found: dict[tuple[Any, ...], tuple[int, dict[str, int | None]]] = {
-        tuple(row[:5]): (int(row[5]), dict(zip(COUNTED_SUMS, row[6:], strict=True)))
-        for row in sums_by_key(
-            sealed, COUNTED_SUMS, tenants=read.tenants, last_batch=last, parts=parts, marked=unposted
-        )
-    }  # fmt: skip
-    late = entries_between(read.period.start, read.period.end, after=sealed.seal.last_batch, last=read.ledger_seq)
-    for *key, unposted_requests, sums in _sums_of(connection, read, late):
-        before, known = found.get(tuple(key), (0, dict.fromkeys(COUNTED_SUMS)))
-        added = {name: add(known[name], sums[name]) for name in COUNTED_SUMS}
-        found[tuple(key)] = before + unposted_requests, added
-    for place, (requests, counted) in found.items():
-        yield *place, requests, counted
+    after = entries_between(read.period.start, read.period.end, after=sealed.seal.last_batch, last=read.ledger_seq)
+    late = {tuple(key): (requests, sums) for *key, requests, sums in _sums_of(connection, read, after)}
+    rows = sums_by_key(sealed, COUNTED_SUMS, tenants=read.tenants, last_batch=last, parts=parts, marked=unposted)
+    for row in rows:
+        key, requests, sums = row[:5], row[5], dict(zip(COUNTED_SUMS, row[6:], strict=True))
+        if (more := late.pop(key, None)) is not None:
+            requests += more[0]
+            sums = {name: add(sums[name], more[1][name]) for name in COUNTED_SUMS}
+        yield *key, requests, sums
+    for key, (requests, sums) in late.items():
+        yield *key, requests, sums
 
 
 def _posted(carbon_seq: int) -> sa.Select[Any]:

@@ -1,5 +1,6 @@
 """Reading sealed months: sums of their files by DuckDB, beside those of the entries that came later."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -82,31 +83,55 @@ def sums_by_key(
     tenants: of these only; last_batch: up to it only. parts: the number of each hour's part, `marked`: whether it is,
     both by hour from the month's start; without them all is part 0 and nothing is marked.
     """
-    if not month.manifest.files:
+    if not month.manifest.files or (tenants is not None and not tenants):
         return
-    keys = ", ".join("coalesce(model_served, model_requested)" if key == "model" else f'"{key}"' for key in HOURLY_KEYS)
-    sums = ", ".join(_SUMS[name] for name in names)
+    columns = ["coalesce(model_served, model_requested)" if key == "model" else f'"{key}"' for key in HOURLY_KEYS]
+    keys, sums = ", ".join(columns), ", ".join(_SUMS[name] for name in names)
+    source, given = _entries_by_part(month, parts or [0] * month.hours, marked or [False] * month.hours)
+    asked, kept = "true", "true"
+    if last_batch is not None and last_batch < month.seal.last_batch:
+        asked = "batch_seq <= $last_batch"
+        given["last_batch"] = last_batch
+    if tenants is not None:
+        # Files are sorted by administration: bounds leave most of them unread, and sums are fewer to look at than rows.
+        asked += " AND tenant BETWEEN $first AND $last"
+        kept = "list_contains($tenants, tenant)"
+        given |= {"tenants": list(tenants), "first": min(tenants), "last": max(tenants)}
     query = f"""
-        WITH hours AS (SELECT unnest(range({month.hours})) AS hour, unnest($parts) AS part, unnest($marked) AS marked),
-        entries AS (
-            SELECT *, (epoch_us(occurred_at) - $start_us) // 3600000000 AS hour FROM read_parquet($paths)
-            WHERE batch_seq <= $last_batch AND ($tenants IS NULL OR list_contains($tenants, tenant))
-        )
         SELECT {keys}, part, coalesce(sum(requests) FILTER (WHERE marked), 0), {sums}
-        FROM entries JOIN hours USING (hour) GROUP BY ALL
+        FROM ({source}) WHERE {asked} GROUP BY ALL HAVING {kept}
     """  # noqa: S608 - names of our own
-    given = {
-        "paths": month.paths,
-        "start_us": int(month.seal.start.timestamp()) * 1_000_000,
-        "last_batch": month.seal.last_batch if last_batch is None else last_batch,
-        "tenants": None if tenants is None else list(tenants),
-        "parts": [0] * month.hours if parts is None else list(parts),
-        "marked": [False] * month.hours if marked is None else list(marked),
-    }
     with duckdb.connect() as connection:
         rows = connection.execute(query, given)
         while some := rows.fetchmany(10_000):
             yield from some
+
+
+def _entries_by_part(month: SealedMonth, parts: Sequence[int], marked: Sequence[bool]) -> tuple[str, dict[str, Any]]:
+    """A query of entries with the part of their hour and whether it is marked, and what is given to it.
+
+    Only entries of files whose hours differ in that are asked for their instant.
+    """
+    hours = list(zip(parts, marked, strict=True))
+    alike: defaultdict[tuple[int, bool], list[str]] = defaultdict(list)
+    mixed: list[str] = []
+    for file, path in zip(month.manifest.files, month.paths, strict=True):
+        first, last = ((at - month.seal.start) // HOUR for at in (file.start, file.end - timedelta.resolution))
+        found = set(hours[first : last + 1])
+        (alike[found.pop()] if len(found) == 1 else mixed).append(path)
+    given: dict[str, Any] = {f"files{number}": paths for number, paths in enumerate(alike.values())}
+    queries = [
+        f"SELECT *, {part} AS part, {mark} AS marked FROM read_parquet($files{number})"  # noqa: S608 - numbers of our own
+        for number, (part, mark) in enumerate(alike)
+    ]
+    if mixed:
+        hour = f"(epoch_us(occurred_at) - {int(month.seal.start.timestamp()) * 1_000_000}) // 3600000000"
+        queries.append(
+            f"SELECT *, list_extract($parts, 1 + {hour}) AS part, list_extract($marked, 1 + {hour}) AS marked "  # noqa: S608 - numbers of our own
+            "FROM read_parquet($mixed)"
+        )
+        given |= {"mixed": mixed, "parts": list(parts), "marked": list(marked)}
+    return " UNION ALL BY NAME ".join(queries), given
 
 
 def entries_between(start: datetime, end: datetime, *, after: int, last: int | None) -> sa.Subquery:

@@ -43,6 +43,7 @@ FILE_ROWS_MAX = 500_000
 """Rows of a file, and so what is held at a time; more only where a single minute has more."""
 
 ROW_GROUP_ROWS = 100_000
+ORDER = ("tenant", "occurred_at", "identity")
 SEALING_LOCK = 0x5345414C  # "SEAL": seals are recorded one after another
 
 Progress = Callable[[int, int], None]
@@ -173,10 +174,8 @@ def _write_parts(
         if not path.exists():
             frame = read_part(engine, part.start, part.end, last_batch)
             assert frame.height == part.rows, "rows up to a batch never change"
-            buffer = io.BytesIO()
-            frame.write_parquet(buffer, compression="zstd", compression_level=3, row_group_size=ROW_GROUP_ROWS)
-            _write(path, buffer.getvalue())
-        files.append(_described(path, part))
+            write_sealed(frame, path)
+        files.append(described(path, part))
         done += part.rows
         progress(done, total)
     return tuple(files)
@@ -234,7 +233,7 @@ def read_part(engine: sa.Engine, start: datetime, end: datetime, last_batch: int
         .rename({"tenant": "tenant_number"})
         .join(named, on="series", how="left", validate="m:1")
         .select(*SEALED_SCHEMA)
-        .sort("tenant", "occurred_at", "identity")
+        .sort(*ORDER)
     )
 
 
@@ -247,7 +246,15 @@ def _series(connection: sa.Connection, numbers: list[int]) -> pl.DataFrame:
     return pl.DataFrame([tuple(row) for row in rows], schema=schema, orient="row")
 
 
-def _described(path: Path, part: Part) -> SealedFile:
+def write_sealed(frame: pl.DataFrame, path: Path) -> None:
+    """Write a file of entries, SEALED_SCHEMA by ORDER, whole or not at all. Raises: OSError."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=3, row_group_size=ROW_GROUP_ROWS)
+    _write(path, buffer.getvalue())
+
+
+def described(path: Path, part: Part) -> SealedFile:
+    """What a manifest says of a file that is written. Raises: OSError."""
     frame = pl.read_parquet(path, columns=["batch_seq", *QUANTITIES])
     batches: list[int] = frame["batch_seq"].unique().sort().to_list()
     return SealedFile(

@@ -1,6 +1,7 @@
 """Synthetic usage for the benchmarks: as frames, and as events in JSON."""
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,7 +35,7 @@ def all_series() -> list[Series]:
 def frames(
     registry: SeriesRegistry, tenants: dict[str, int], *, rows: int, count: int, hours: int = 1, seed: int = 1,
     series: list[Series] | None = None,
-) -> list[pl.DataFrame]:  # fmt: skip
+) -> Iterator[pl.DataFrame]:  # fmt: skip
     """Frames of new entries; each covers `hours` hours, one after another from the start of the month, round.
 
     series: what they are of; those of `all_series` unless others are given.
@@ -46,13 +47,11 @@ def frames(
     draw = np.random.default_rng(seed)
     start_us = int(MONTH.timestamp()) * 1_000_000
     hour_us = 3_600_000_000
-    made = []
     for turn in range(count):
         chosen = draw.integers(0, len(series), rows)
         first = start_us + (turn * hours % (DAYS * 24)) * hour_us
         started = first + np.sort(draw.integers(0, hours * hour_us - 20_000_000, rows))
-        made.append(_frame(draw, number_of[chosen], tenant_of[chosen], started))
-    return made
+        yield _frame(draw, number_of[chosen], tenant_of[chosen], started)
 
 
 def _frame(draw: Any, series: Any, tenants: Any, started: Any) -> pl.DataFrame:

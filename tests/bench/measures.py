@@ -84,7 +84,7 @@ def ledger_append(services: Services, batches: int) -> Line:
     registry, tenants = SeriesRegistry(services.engine), registered(services)
     rates, limits = [], []
     for turn in range(ROUNDS):
-        made = frames(registry, tenants, rows=BATCH_ROWS, count=batches, seed=turn)
+        made = list(frames(registry, tenants, rows=BATCH_ROWS, count=batches, seed=turn))
         limits.append(copy_limit(services, made))
         rates.append(_append_rate(services.committer, made))
     held = _rows(services)
@@ -113,9 +113,8 @@ def preload(services: Services, rows: int, say: Callable[[str], None], *, hours:
     while (missing := rows - _rows(services)) > 0:
         turn += 1
         count = min(missing // 20_000 + 1, 36)
-        _append_rate(
-            services.committer, frames(registry, tenants, rows=20_000, count=count, hours=hours, seed=1000 + turn)
-        )
+        made = frames(registry, tenants, rows=20_000, count=count, hours=hours, seed=1000 + turn)
+        _append_rate(services.committer, list(made))
         say(f"{_rows(services):,} rows held")
 
 
@@ -125,7 +124,7 @@ def http_ingest(services: Services, url: str, calls: int) -> Line:
     registry, tenants = SeriesRegistry(services.engine), registered(services)
     rates, limits = [], []
     for turn in range(ROUNDS):
-        limits.append(copy_limit(services, frames(registry, tenants, rows=BATCH_ROWS, count=5, seed=50 + turn)))
+        limits.append(copy_limit(services, list(frames(registry, tenants, rows=BATCH_ROWS, count=5, seed=50 + turn))))
         made = bodies(events=CALL_EVENTS, count=calls)
         started = time.perf_counter()
         _send(url, token, made)
@@ -176,7 +175,7 @@ def file_ingest(services: Services, calls: int) -> Line:
     registry, tenants = SeriesRegistry(services.engine), registered(services)
     rates, limits = [], []
     for turn in range(ROUNDS):
-        limits.append(copy_limit(services, frames(registry, tenants, rows=BATCH_ROWS, count=5, seed=80 + turn)))
+        limits.append(copy_limit(services, list(frames(registry, tenants, rows=BATCH_ROWS, count=5, seed=80 + turn))))
         made = bodies(events=5_000, count=calls)
         started = time.perf_counter()
         ahead: deque[Pending] = deque()

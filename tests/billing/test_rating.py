@@ -10,6 +10,7 @@ from metering.billing.prices import tariffs_as_of, tariffs_of
 from metering.billing.rating import LATEST, AsOf, rate_tenant, rate_tenants, read_month
 from metering.database import Actor, transaction
 from metering.errors import JaugeError
+from metering.ledger import sealing
 from metering.ledger.sealed import open_month
 from metering.ledger.sealing import seal_month
 from metering.services import Services
@@ -269,8 +270,15 @@ def test_what_is_written_of_prices_is_never_changed(priced: Services) -> None:
 # Sealed months
 
 
-def test_a_sealed_month_gives_the_same_lines(priced: Services, record: Record, tmp_path: Path) -> None:
-    """With a price that changes in the hour after the clock is set back, late usage, a correction, and carbon."""
+@pytest.mark.parametrize("rows_max", [1, 4, 500_000])
+def test_a_sealed_month_gives_the_same_lines(
+    priced: Services, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_max: int
+) -> None:
+    """With a price that changes in the hour after the clock is set back, late usage, a correction, and carbon.
+
+    In files of one part of the month each, in some of which one has two, and in one file.
+    """
+    monkeypatch.setattr(sealing, "FILE_ROWS_MAX", rows_max)
     write_file(priced, "prices:\n" + LATER.format("3", "2026-10-25T01:00:00Z"))
     write_file(priced, CARBON)
     moments = ("2026-09-30T22:00:00Z", "2026-10-25T00:59:59Z", "2026-10-25T01:00:00Z", "2026-10-31T22:59:59Z")
@@ -294,3 +302,5 @@ def test_a_sealed_month_gives_the_same_lines(priced: Services, record: Record, t
     assert both(LATEST) != before
     assert both(AsOf(9)) == before  # two batches of October came after the seal, and one of November
     both(AsOf(3))
+    with transaction(priced.engine, snapshot=True) as connection:
+        assert rate_tenants(connection, tariffs, [], period, LATEST, open_month(seal, tmp_path)) == []

@@ -1,7 +1,6 @@
 """A month of many uses: lines, totals, VAT, and what has no amount."""
 
 from collections import Counter
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -57,7 +56,7 @@ def test_splitting_a_months_usage_into_parts_changes_nothing(usage: list[Usage],
         cut = data.draw(st.integers(0, one.sums["input_tokens"] or 0))
         for sums in ({"input_tokens": cut, "output_tokens": None, "requests": 0},
                      {"input_tokens": (one.sums["input_tokens"] or 0) - cut}):  # fmt: skip
-            split.append(replace(one, sums={**one.sums, **sums}))
+            split.append(one._replace(sums={**one.sums, **sums}))
     assert rate_month(data.draw(st.permutations(split)), NAMES) == rate_month(usage, NAMES)
 
 

@@ -10,6 +10,8 @@ def shared(total: int, weights: Sequence[int], keys: Sequence[bytes] | Sequence[
     among equals to the lower key. So the parts sum to the total (Hamilton's method of apportionment).
     """
     whole = sum(weights)
+    if total == whole:
+        return list(weights)
     divided = [divmod(total * weight, whole) for weight in weights]
     parts = [part for part, _lost in divided]
     left = total - sum(parts)

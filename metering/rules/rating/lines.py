@@ -7,7 +7,6 @@ what lines used adds up to the usage.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -28,8 +27,7 @@ MONTH = Place(None, None)
 """What concerns a month under a price version as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """quantity × nano ÷ per, in 10^-9 of the currency.
 
     used: the part of the usage that it is for; quantity: what is charged for it, more where packages are begun. Lines
@@ -110,6 +108,8 @@ def _graduated(price: Price, quantity: int) -> Iterator[Cut]:
 
 def _bounds(price: Price, lines: list[Line]) -> Iterator[Line]:
     """The line that brings a month up to the minimum or down to the cap: of what is on the lines, to the cent."""
+    if price.minimum_cents is None and price.cap_cents is None:
+        return
     cents = sum(line.cents for line in lines)
     if price.minimum_cents is not None and cents < price.minimum_cents:
         yield Line(MONTH, price, "minimum", 0, 1, (price.minimum_cents - cents) * NANO_PER_CENT, 1)

@@ -56,8 +56,7 @@ class Terms:
     tariff: Tariff | None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Sums of a project's use of a model for one operation, under terms and prices as they are at `at`."""
 
     place: Place
@@ -67,8 +66,7 @@ class Usage:
     sums: Sums
 
 
-@dataclass(frozen=True, slots=True)
-class AccountLine:
+class AccountLine(NamedTuple):
     """A line, and the account it is on."""
 
     account: Account
