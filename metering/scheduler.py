@@ -26,6 +26,7 @@ from metering.outbox.secrets import MasterKey
 from metering.quotas.building import CounterBuilder
 from metering.quotas.verifying import verify_counters
 from metering.reconciliation.watching import reconcile_month
+from metering.retention import Keeping, retain
 from metering.rules.periods import BOOKS_ZONE
 
 Job = Callable[[datetime], object]
@@ -34,20 +35,20 @@ log = structlog.get_logger(__name__)
 
 
 def start_scheduler(
-    engine: sa.Engine,
     master_key: MasterKey,
     counters: CounterBuilder,
     closer: Closer,
     *,
     sessions: Lives,
+    keeping: Keeping,
     verify_at_hour: int,
     deliver: Job | None = None,
 ) -> BackgroundScheduler:
-    """Tell what is due, move what waits and post carbon, every minute; verify, calibrate, compare and warn, daily.
+    """Tell what is due, move what waits and post carbon, every minute; verify, calibrate, warn and tidy, daily.
 
     deliver: exports, where settings ask for it.
     """
-    scheduler = BackgroundScheduler(timezone=BOOKS_ZONE)
+    scheduler, engine = BackgroundScheduler(timezone=BOOKS_ZONE), closer.engine
     verifications = (
         partial(verify_and_report, verify, engine, "ledger"),
         partial(verify_and_report, verify_carbon, engine, "carbon"),
@@ -61,6 +62,8 @@ def start_scheduler(
     reconciling = partial(run_job, "reconcile", partial(reconcile_month, engine, counters.catalog))
     scheduler.add_job(reconciling, "cron", hour=verify_at_hour, coalesce=True, misfire_grace_time=3600)
     scheduler.add_job(calibrating, "cron", hour=verify_at_hour, coalesce=True, misfire_grace_time=3600)
+    retaining = partial(run_job, "retain", partial(retain, engine, keeping))
+    scheduler.add_job(retaining, "cron", hour=verify_at_hour, coalesce=True, misfire_grace_time=3600)
     delivering: dict[str, Job] = {} if deliver is None else {"deliver": deliver}
     for name, job in {**minute_jobs(engine, master_key, closer, sessions), **delivering}.items():
         scheduler.add_job(partial(run_job, name, job), "interval", minutes=1, next_run_time=datetime.now(UTC))

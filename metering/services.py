@@ -21,6 +21,7 @@ from metering.ledger.series import SeriesRegistry
 from metering.outbox.secrets import MasterKey, load_master_key
 from metering.quotas.building import CounterBuilder
 from metering.quotas.store import CounterStore
+from metering.retention import Keeping
 from metering.settings import Settings
 from metering.valkey import connect
 
@@ -126,6 +127,15 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 def lives_of(settings: Settings) -> Lives:
     """How long sessions last."""
     return Lives(timedelta(minutes=settings.session_idle_min), timedelta(hours=settings.session_most_h))
+
+
+def keeping_of(settings: Settings) -> Keeping:
+    """How long kinds of data are kept."""
+    quarantine, messages = (
+        None if days is None else timedelta(days=days)
+        for days in (settings.quarantine_keep_days, settings.messages_keep_days)
+    )
+    return Keeping(quarantine, messages)
 
 
 def migrate_database(database_url: str) -> None:

@@ -171,6 +171,16 @@ class Settings(BaseSettings):
         default=10, ge=1, description="Exports of one administration, or of the platform, that may wait or be made."
     )
     exports_keep_h: int = Field(default=168, ge=1, description="Hours for which the file of an export can be fetched.")
+    quarantine_keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days for which refused events are kept after they were replayed or dismissed. Unset: for ever.",
+    )
+    messages_keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days for which it is kept what mails and calls of webhooks said, once sent. Unset: for ever.",
+    )
     deliveries: Path | None = Field(
         default=None,
         description="File (YAML) of the exports that the worker delivers to folders and buckets; it holds their "

@@ -31,6 +31,7 @@ from metering.cli import (
     people,
     prices,
     reconciliation,
+    retention,
     running,
 )
 from metering.cli.opening import EXIT_DIFFERS, EXIT_UNAVAILABLE
@@ -93,6 +94,7 @@ for command in (
     people.tokens,
     prices.prices,
     reconciliation.reconcile,
+    retention.retention,
     envelopes.envelopes,
     closing.close,
     closing.invoice,

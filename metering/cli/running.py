@@ -31,17 +31,17 @@ def worker() -> None:
     from metering.outbox.delivery import Postman, couriers_for
     from metering.quotas.settling import Settler
     from metering.scheduler import start_scheduler
-    from metering.services import lives_of
+    from metering.services import keeping_of, lives_of
 
     stop = stop_on_signals()
     with services() as opened:
         settings = opened.settings
         scheduler = start_scheduler(
-            opened.engine,
             opened.master_key,
             opened.counters(),
             opened.closer(),
             sessions=lives_of(settings),
+            keeping=keeping_of(settings),
             verify_at_hour=settings.verify_at_hour,
             deliver=opened.deliverer().run if settings.deliveries is not None else None,
         )
