@@ -15,7 +15,20 @@ from metering import embedded
 from metering.migrate import upgrade
 from metering.services import Services, open_services
 from metering.settings import Settings
-from tests.bench import carbon, catalogue, drawings, exports, gateways, measures, peers, quotas, rating, sealing
+from tests.bench import (
+    carbon,
+    catalogue,
+    drawings,
+    exports,
+    gateways,
+    measures,
+    overview,
+    peers,
+    quotas,
+    rating,
+    sealing,
+)  # fmt: skip
+from tests.bench.load import DAYS
 from tests.bench.measures import Line
 from tests.bench.serving import served
 
@@ -61,6 +74,7 @@ def run(rows: int, *, small: bool) -> list[Line]:
         lines += exports.exports(services, rows // 10, say)
     with stores() as services:
         lines += charts(services, rows)
+        lines += overview.first_byte(services, rows, turns=3 if small else 20)
         lines.append(measures.ledger_append(services, batches))
         lines.append(measures.verification(services))
     lines += drawings.drawings(2 if small else 30)
@@ -70,10 +84,10 @@ def run(rows: int, *, small: bool) -> list[Line]:
 def charts(services: Services, rows: int) -> list[Line]:
     """One administration's chart as the ledger grows a hundred times; from the first, every hour of it has usage."""
     sizes = (rows // 100, rows // 10, rows)
-    times = []
+    first, times = measures.days_ago(DAYS), []
     for size in sizes:
-        measures.preload(services, size, say, hours=144 if size == sizes[0] else 20)
-        times.append(measures.chart(services))
+        measures.preload(services, size, say, hours=144 if size == sizes[0] else 20, first=first)
+        times.append(measures.chart(services, first))
     return [measures.chart_line(times[at], sizes[at], times[2], sizes[2]) for at in (0, 1)]
 
 

@@ -34,9 +34,9 @@ def all_series() -> list[Series]:
 
 def frames(
     registry: SeriesRegistry, tenants: dict[str, int], *, rows: int, count: int, hours: int = 1, seed: int = 1,
-    series: list[Series] | None = None,
+    series: list[Series] | None = None, first: datetime = MONTH,
 ) -> Iterator[pl.DataFrame]:  # fmt: skip
-    """Frames of new entries; each covers `hours` hours, one after another from the start of the month, round.
+    """Frames of new entries; each covers `hours` hours, one after another from `first` on, round 30 days.
 
     series: what they are of; those of `all_series` unless others are given.
     """
@@ -45,12 +45,12 @@ def frames(
     number_of = np.array([numbers[one] for one in series], dtype=np.int32)
     tenant_of = np.array([tenants[one.tenant] for one in series], dtype=np.int32)
     draw = np.random.default_rng(seed)
-    start_us = int(MONTH.timestamp()) * 1_000_000
+    start_us = int(first.timestamp()) * 1_000_000
     hour_us = 3_600_000_000
     for turn in range(count):
         chosen = draw.integers(0, len(series), rows)
-        first = start_us + (turn * hours % (DAYS * 24)) * hour_us
-        started = first + np.sort(draw.integers(0, hours * hour_us - 20_000_000, rows))
+        begins_us = start_us + (turn * hours % (DAYS * 24)) * hour_us
+        started = begins_us + np.sort(draw.integers(0, hours * hour_us - 20_000_000, rows))
         yield _frame(draw, number_of[chosen], tenant_of[chosen], started)
 
 

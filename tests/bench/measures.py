@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,7 +36,7 @@ from metering.ledger.series import SeriesRegistry
 from metering.ledger.verify import verify
 from metering.services import Services
 from reports.usage import parse_question, read_usage
-from tests.bench.load import TENANTS, bodies, frames
+from tests.bench.load import DAYS, MONTH, TENANTS, bodies, frames
 
 ROUNDS = 3
 BATCH_ROWS = 10_000
@@ -106,14 +107,17 @@ def _append_rate(committer: GroupCommitter, made: Sequence[pl.DataFrame]) -> flo
     return sum(frame.height for frame in made) / (time.perf_counter() - started)
 
 
-def preload(services: Services, rows: int, say: Callable[[str], None], *, hours: int) -> None:
-    """Fill the ledger up to `rows` rows; every 20,000 of them spread over `hours` hours, one stretch after another."""
+def preload(services: Services, rows: int, say: Callable[[str], None], *, hours: int, first: datetime = MONTH) -> None:
+    """Fill the ledger up to `rows` rows; every 20,000 of them spread over `hours` hours, one stretch after another.
+
+    first: where the 30 days begin that they are of.
+    """
     registry, tenants = SeriesRegistry(services.engine), registered(services)
     turn = 0
     while (missing := rows - _rows(services)) > 0:
         turn += 1
         count = min(missing // 20_000 + 1, 36)
-        made = frames(registry, tenants, rows=20_000, count=count, hours=hours, seed=1000 + turn)
+        made = frames(registry, tenants, rows=20_000, count=count, hours=hours, seed=1000 + turn, first=first)
         _append_rate(services.committer, list(made))
         say(f"{_rows(services):,} rows held")
 
@@ -188,10 +192,16 @@ def file_ingest(services: Services, calls: int) -> Line:
     return _line("JSON bytes to durable entries, one process", rates, limits, "raw COPY", "")
 
 
-def chart(services: Services) -> float:
-    """Seconds to read one administration's 30 days by day and model."""
+def days_ago(days: int) -> datetime:
+    """Midnight in UTC so many days ago."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days)
+
+
+def chart(services: Services, first: datetime) -> float:
+    """Seconds to read one administration's 30 days by hour and model."""
+    start, end = first.date(), first.date() + timedelta(days=DAYS)
     question = parse_question(
-        {"start": "2026-09-01", "end": "2026-10-01", "bucket": "hour", "group_by": "model", "tenant": "dinum"}
+        {"start": f"{start}", "end": f"{end}", "bucket": "hour", "group_by": "model", "tenant": "dinum"}
     )
     times = []
     for _ in range(15):
