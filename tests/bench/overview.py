@@ -33,7 +33,7 @@ def first_byte(services: Services, rows: int, *, turns: int) -> list[Line]:
 def _asked(url: str, token: str) -> float:
     """Seconds to the first byte of the page, over a connection of its own."""
     started = time.perf_counter()
-    with httpx.stream("GET", url, auth=("bench", token)) as answer:
+    with httpx.stream("GET", url, auth=("bench", token), timeout=60) as answer:
         elapsed = time.perf_counter() - started
         assert answer.status_code == httpx.codes.OK, answer.read()
         return elapsed
