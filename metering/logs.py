@@ -32,6 +32,8 @@ def configure_logs(log_format: Literal["json", "text"], level: Literal["debug", 
     structlog.configure(
         processors=OURS,
         logger_factory=structlog.stdlib.LoggerFactory(),
+        # What is below the level costs a call that does nothing.
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

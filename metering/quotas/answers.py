@@ -49,7 +49,10 @@ class Who(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Estimates(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What is expected of a request. `prompt_bytes` stands for `prompt_tokens` where those aren't counted."""
+    """What is expected of a request, in the order of `Estimate`.
+
+    `prompt_bytes` stands for `prompt_tokens` where those aren't counted.
+    """
 
     prompt_tokens: Count | None = None
     prompt_bytes: Count | None = None
@@ -252,7 +255,7 @@ async def _knowing(state: Quotas, key_sha256: str) -> Snapshot:
 
 
 def _estimate_of(given: Estimates) -> Estimate:
-    return Estimate(**msgspec.structs.asdict(given))
+    return Estimate._make(msgspec.structs.astuple(given))
 
 
 def answer_of(state: Quotas, asked: Request, decision: Decision, ttl_s: int | None) -> QuotaAnswer:

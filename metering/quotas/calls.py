@@ -1,7 +1,7 @@
 """Calls of the script: its arguments from limits and requests, and its answers read."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from metering.rules.counting import counted_value, in_units
-from metering.rules.limits import Limit, Meter
+from metering.rules.counting import METER_NUMBER, counted_value, in_units
+from metering.rules.limits import Limit, Request
 
 SCRIPT = (files("metering.quotas") / "counters.lua").read_text()
 SCRIPT_SHA = hashlib.sha1(SCRIPT.encode()).hexdigest()  # noqa: S324 - how Valkey names a script
@@ -45,13 +45,15 @@ Seen = tuple[int, int, int]
 
 
 class Place(NamedTuple):
-    """A counter that a request meets: its field, the window it is in (ms of the epoch; 0: without end), its limit."""
+    """A counter that a request meets: its field, the window it is in (ms of the epoch; 0: without end), its limit.
+
+    per_output: what a token of output counts for.
+    """
 
     field: str
     limit: Limit
     start_ms: int
     end_ms: int
-    fixed: int
     per_output: int
 
     @property
@@ -98,16 +100,23 @@ def arguments(operation: str, *given: Any) -> tuple[str, bytes]:
     return operation, msgspec.msgpack.encode(given)
 
 
-def limits_argument(places: Sequence[Place], meters: Mapping[Meter, int]) -> list[tuple[Any, ...]]:
-    """Limits as the script takes them."""
-    return [
+def limits_argument(places: Sequence[Place]) -> msgspec.Raw:
+    """Limits as the script takes them, packed: the same for all requests that meet the same places."""
+    limits = [
         (
-            place.field, place.is_minute, place.start_ms, place.end_ms, meters[place.limit.meter],
+            place.field, place.is_minute, place.start_ms, place.end_ms, METER_NUMBER[place.limit.meter],
             NO_LIMIT if (value := counted_value(place.limit)) is None else value,
-            place.limit.mode == "hard", place.fixed, place.per_output,
+            place.limit.mode == "hard", place.per_output,
         )
         for place in places
     ]  # fmt: skip
+    return msgspec.Raw(msgspec.msgpack.encode(limits))
+
+
+def about_of(request: Request) -> str:
+    """Whose request it is and for what, as a hold keeps it."""
+    about = (request.project, request.user, request.key, request.model, request.operation)
+    return msgspec.json.encode(about).decode()
 
 
 def read_reply(answer: Sequence[Any]) -> Reply:
@@ -125,12 +134,16 @@ def read_reply(answer: Sequence[Any]) -> Reply:
     return Reply("ok" if status == "written" else status, now, epoch, operations, granted, figures)
 
 
-def figures_of(reply: Reply, places: Sequence[Place], *, is_held: bool = False) -> list[Figure]:
-    """Figures of a reply by limit. is_held: what was granted has been held since, and is in them as well."""
+def figures_of(reply: Reply, places: Sequence[Place], fixed: Sequence[int] | None = None) -> list[Figure]:
+    """Figures of a reply by limit.
+
+    fixed: what has been held since of each, apart from the output that was granted, and is in them as well; None:
+    nothing has.
+    """
     figures = []
-    for place, (used, held, flag, wait_ms) in zip(places, _by_limit(reply.figures), strict=True):
-        if is_held:
-            held += place.fixed + place.per_output * reply.granted  # noqa: PLW2901
+    for at, (place, (used, held, flag, wait_ms)) in enumerate(zip(places, _by_limit(reply.figures), strict=True)):
+        if fixed is not None:
+            held += fixed[at] + place.per_output * reply.granted  # noqa: PLW2901
         meter, value = place.limit.meter, place.limit.value
         used, held = in_units(meter, used), in_units(meter, held)  # noqa: PLW2901
         remaining = None if value is None else max(value - used - held, 0)

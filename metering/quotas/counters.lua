@@ -245,13 +245,13 @@ local function fitting(room, per_output)
     return output * per_output > room and output - 1 or output
 end
 
--- A limit is {field, is_minute, start, end, meter, value (-1: none), is_hard, fixed, per_output}: what the request needs
--- of it whatever its output is, and for each token of that.
+-- A limit is {field, is_minute, start, end, meter, value (-1: none), is_hard, per_output}: the last is what a token of
+-- output needs of it; `fixed_of` is what the request needs of each limit whatever its output is.
 -- Returns what may be granted, nil where it is refused, and the figures.
-local function weigh(limits, wanted, least)
+local function weigh(limits, fixed_of, wanted, least)
     local granted, refused, figures = wanted, false, {}
     for place, limit in ipairs(limits) do
-        local is_minute, value, fixed, per_output = limit[2], limit[6], limit[8], limit[9]
+        local is_minute, value, fixed, per_output = limit[2], limit[6], fixed_of[place] or 0, limit[8]
         local counter = is_minute and minute_of(limit[1]) or period_of(limit[1], limit[3], limit[4])
         local used, held = totals(counter, is_minute)
         local missing = used + held + fixed + per_output * least - value
@@ -284,8 +284,8 @@ end
 
 local run = {}
 
--- {known, id, digest, ttl_ms, wanted, least, is_dry, limits, about}
-function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits, about)
+-- {known, id, digest, ttl_ms, wanted, least, is_dry, limits, fixed, about}
+function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits, fixed, about)
     preload(fields_of(limits))
     local wrong = trouble(known)
     if wrong then return {wrong, now} end
@@ -295,24 +295,24 @@ function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits, a
     -- The same answer again; its figures are those of now where the limits are others.
     if hold and #hold[5] == 4 * #limits then return finish('ok', hold[3], hold[5]) end
     if is_outside(limits) then return finish('clock', 0) end
-    local granted, figures = weigh(limits, wanted, least)
+    local granted, figures = weigh(limits, fixed, wanted, least)
     if hold then return finish('ok', hold[3], figures) end
     for _ = 1, ROUNDS_MAX do
         if granted or not may_be_full then break end
         may_be_full = purge()
-        granted, figures = weigh(limits, wanted, least)
+        granted, figures = weigh(limits, fixed, wanted, least)
     end
     if not granted then return finish('refused', 0, figures) end
     if is_dry then return finish('ok', granted, figures) end
     local entries = {}
     for place, limit in ipairs(limits) do
-        local field, is_minute, amount = limit[1], limit[2], min(limit[8] + limit[9] * granted, SHOWN_MAX)
+        local field, is_minute, amount = limit[1], limit[2], min(fixed[place] + limit[8] * granted, SHOWN_MAX)
         -- The counter's own newest window, should the clock have gone back.
         local counter = is_minute and minute_of(field) or period_of(field, limit[3], limit[4])
         local newest = is_minute and 2 + CELLS or 4
         counter[newest] = counter[newest] + amount
         write(field, counter)
-        entries[place] = {field, is_minute, counter[1], is_minute and 0 or counter[2], limit[5], limit[9], amount}
+        entries[place] = {field, is_minute, counter[1], is_minute and 0 or counter[2], limit[5], limit[8], amount}
     end
     keep(id, {'o', digest, granted, entries, figures, about, now}, now + ttl_ms)
     return finish('written', granted, figures)
@@ -330,7 +330,7 @@ function run.extend(known, id, ttl_ms, total, limits)
     if is_outside(limits) then return finish('clock', 0) end
     local so_far = hold[8] or hold[3]
     local wanted = max(total - so_far, 0)
-    local more, figures = weigh(limits, wanted, min(wanted, 1))
+    local more, figures = weigh(limits, {}, wanted, min(wanted, 1))  -- all but output is held already
     if not more then return finish('refused', so_far, figures) end
     for _, entry in ipairs(hold[4]) do
         if entry[6] > 0 and more > 0 then
@@ -358,7 +358,7 @@ function run.commit(known, id, amounts, limits)
         hold = {'x', '', 0, {}, {}}
         for place, limit in ipairs(limits) do
             local start = limit[2] and cell_of(now) or limit[3]
-            hold[4][place] = {limit[1], limit[2], start, limit[4], limit[5], limit[9], 0}
+            hold[4][place] = {limit[1], limit[2], start, limit[4], limit[5], limit[8], 0}
         end
     end
     preload(fields_of(hold[4]))

@@ -7,6 +7,7 @@ full: asking twice changes nothing.
 
 import os
 import time
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -50,7 +51,7 @@ def with_door(app: Litestar) -> "ASGIApp":
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", request_id.encode()),
-            *[(name.lower().encode(), value.encode()) for name, value in answer.headers.items()],
+            *[(_on_the_wire(name), value.encode()) for name, value in answer.headers.items()],
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -73,6 +74,12 @@ async def _admitted(app: Litestar, scope: "Scope", message: "ReceiveMessage") ->
     except (JaugeError, msgspec.DecodeError):
         return None
     return answer if answer.allowed else None
+
+
+@cache
+def _on_the_wire(name: str) -> bytes:
+    """A header's name; there are a dozen of them."""
+    return name.lower().encode()
 
 
 def _again(first: "ReceiveMessage", receive: "Receive") -> "Receive":

@@ -11,16 +11,18 @@ from metering.quotas.calls import Figure
 from metering.quotas.service import Decision
 
 MINUTE_S = 60
-_TOKENS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
+_COUNTED = frozenset({"requests", "input_tokens", "output_tokens", "total_tokens"})
 _remaining = attrgetter("remaining")
 
 
 def headers_of(decision: Decision, now: datetime) -> dict[str, str]:
     """Headers of a decision; nothing of limits that are unlimited."""
     headers: dict[str, str] = {}
-    limited = [figure for figure in decision.figures if figure.remaining is not None]
-    requests = [figure for figure in limited if figure.limit.meter == "requests"]
-    tokens = [figure for figure in limited if figure.limit.meter in _TOKENS]
+    requests: list[Figure] = []
+    tokens: list[Figure] = []
+    for figure in decision.figures:
+        if figure.remaining is not None and figure.limit.meter in _COUNTED:
+            (requests if figure.limit.meter == "requests" else tokens).append(figure)
     if requests:
         policies, standings = zip(*[_policy_and_standing(figure, now) for figure in requests], strict=True)
         headers["RateLimit-Policy"] = ", ".join(policies)

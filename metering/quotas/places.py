@@ -6,6 +6,7 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
 import xxhash
 
 from metering.catalog.conventions import TermsOfUse, convention_in_force, terms_of_use
@@ -13,26 +14,26 @@ from metering.catalog.limits import limits_for_request, limits_of
 from metering.catalog.models import Resolution, check_operation, look_up, resolve
 from metering.catalog.snapshot import Snapshot
 from metering.errors import NotFound
-from metering.quotas.calls import Place
+from metering.quotas.calls import Place, about_of, limits_argument
 from metering.quotas.rates import rates_digest, rates_of
 from metering.rules.counting import RATED_METERS, UNRATED, Estimate, Rates, field_of, held_amounts, per_output
 from metering.rules.limits import Limit, Meter, Request, Window, is_envelope, limits_for
 from metering.rules.periods import PARIS, day_bounds, month_bounds
 
-NOTHING = Estimate()
-
 
 class Met(NamedTuple):
     """What a request meets in the catalogue: who answers, under which terms, and its counters, with nothing held.
 
-    is_rated: whether some counter follows from rates. unrated: a rated meter of which nobody knows the rates, and that
-    has a hard limit, other than an envelope.
+    limits, about: as the script takes them. is_rated: whether some counter follows from rates. unrated: a rated meter
+    of which nobody knows the rates, and that has a hard limit, other than an envelope.
     """
 
     resolution: Resolution
     terms: TermsOfUse
     request: Request
     places: Sequence[Place]
+    limits: msgspec.Raw
+    about: str
     rates: Rates
     is_rated: bool
     unrated: Meter | None
@@ -70,7 +71,10 @@ def _meet(snapshot: Snapshot, asked: Request, now: datetime) -> Met:
     request = counted_request(snapshot, asked, now)
     terms, places = terms_of_use(snapshot, asked.tenant, now), places_of(snapshot, request, now)
     rates = rates_of(snapshot, request, now.astimezone(PARIS).date())
-    return Met(resolution, terms, request, places, rates, any(map(is_rated, places)), _unrated(places, rates))
+    return Met(
+        resolution, terms, request, places, limits_argument(places), about_of(request), rates,
+        any(map(is_rated, places)), _unrated(places, rates),
+    )  # fmt: skip
 
 
 def _unrated(places: Sequence[Place], rates: Rates) -> Meter | None:
@@ -89,15 +93,12 @@ def _unrated(places: Sequence[Place], rates: Rates) -> Meter | None:
     )
 
 
-def holding(
+def fixed_of(
     places: Sequence[Place], estimate: Estimate, operation: str | None, rates: Rates | None = None
-) -> list[Place]:
-    """Counters with what an estimate holds of each. rates: where some counter follows from them."""
+) -> list[int]:
+    """What an estimate holds of each counter, apart from the output. rates: where some counter follows from them."""
     held = held_amounts(estimate, operation, rates)
-    return [
-        Place(one.field, one.limit, one.start_ms, one.end_ms, held.get(one.limit.meter, 0), one.per_output)
-        for one in places
-    ]
+    return [held.get(place.limit.meter, 0) for place in places]
 
 
 def counted_request(snapshot: Snapshot, asked: Request, now: datetime) -> Request:
@@ -111,14 +112,8 @@ def counted_request(snapshot: Snapshot, asked: Request, now: datetime) -> Reques
     )
 
 
-def places_of(
-    snapshot: Snapshot,
-    request: Request,
-    now: datetime,
-    estimate: Estimate = NOTHING,
-    moment: datetime | None = None,
-) -> list[Place]:
-    """Counters that a request meets under the limits of now, and what an estimate holds of each.
+def places_of(snapshot: Snapshot, request: Request, now: datetime, moment: datetime | None = None) -> list[Place]:
+    """Counters that a request meets under the limits of now.
 
     moment: when the request was made, if not now: usage counts in the windows of its own time.
     """
@@ -127,14 +122,10 @@ def places_of(
     limits = limits_for_request(snapshot, request, now)
     has_rated = any(limit.meter in RATED_METERS for limit in limits)
     rates = rates_of(snapshot, request, day) if has_rated else UNRATED
-    held = held_amounts(estimate, request.operation, rates if has_rated else None)
     return [
-        Place(
-            field_of(limit, request), limit, *bounds_ms(limit.window, day, term), held.get(limit.meter, 0),
-            per_output(limit.meter, rates),
-        )
+        Place(field_of(limit, request), limit, *bounds_ms(limit.window, day, term), per_output(limit.meter, rates))
         for limit in limits
-    ]  # fmt: skip
+    ]
 
 
 def is_rated(place: Place) -> bool:

@@ -12,7 +12,7 @@ from metering.errors import Unprocessable
 from metering.quotas.calls import Reply
 from metering.quotas.fields import read_field
 from metering.rules.counting import in_units
-from metering.rules.limits import UNITS, Request
+from metering.rules.limits import UNITS
 
 POSITION_PATTERN = "^[0-9]{1,13}:[!-~]{1,128}$"
 
@@ -58,12 +58,6 @@ class ReservationPage(msgspec.Struct):
     tenant: str
     items: list[OpenReservation]
     next_after: Annotated[str | None, msgspec.Meta(description="Where the next page begins; this one may be short.")]
-
-
-def about_of(request: Request) -> str:
-    """Whose request it is and for what, as a hold keeps it."""
-    about = (request.project, request.user, request.key, request.model, request.operation)
-    return msgspec.json.encode(about).decode()
 
 
 def read_holds(reply: Reply) -> tuple[list[OpenReservation], Position]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -23,19 +23,18 @@ from metering.quotas.building import CounterBuilder
 from metering.quotas.calls import ClockMoved, Figure, Lost, OtherLimits, Place, Reply, Seen, figures_of, limits_argument
 from metering.quotas.estimates import Estimated, estimated_hold, estimated_use
 from metering.quotas.places import (
-    NOTHING,
     Met,
     counted_request,
     fallen_back,
-    holding,
+    fixed_of,
     limits_digest,
     met_by,
     places_of,
 )
 from metering.quotas.rates import rates_of
-from metering.quotas.reservations import OpenReservation, Position, about_of, position_of, read_holds
+from metering.quotas.reservations import OpenReservation, Position, position_of, read_holds
 from metering.quotas.store import AsyncCounterStore, CounterStore
-from metering.rules.counting import METER_NUMBER, Estimate, committed_amounts
+from metering.rules.counting import Estimate, committed_amounts
 from metering.rules.limits import Meter, Request, is_envelope
 from metering.rules.periods import PARIS
 
@@ -51,6 +50,8 @@ CLOSED_RETRY_S = 30
 LOCAL_S_MAX = 60
 LOCAL_REQUESTS_MAX = 20
 """While the store is away an administration on the outage policy `local` may make so many requests, for so long."""
+
+NOTHING = Estimate()
 
 LOOKED_AT = 500
 """Holds that one call of the script looks at: others wait while it runs."""
@@ -142,7 +143,9 @@ class _Known:
             self.operations = max(self.operations, reply.operations)
 
 
-Call = Callable[[Snapshot, Seen, datetime], Awaitable[tuple[Reply, list[Place]]]]
+T = TypeVar("T")
+Call = Callable[[Snapshot, Seen, datetime], Awaitable[tuple[Reply, T]]]
+"""A call of the script on what is known of the counters, at an instant; with what its figures are read by."""
 
 
 class QuotaService:
@@ -185,21 +188,24 @@ class QuotaService:
         def is_closed() -> bool:
             return terms.outage == "closed" and time.monotonic() < known.doubtful_until
 
-        async def call(snapshot: Snapshot, seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
+        async def call(
+            snapshot: Snapshot, seen: Seen, at: datetime
+        ) -> tuple[Reply, tuple[Sequence[Place], Sequence[int]]]:
             met = met_by(snapshot, ask.request, at)
-            places = holding(met.places, ask.estimate, met.request.operation, met.rates if met.is_rated else None)
+            places, limits = met.places, met.limits
+            fixed = fixed_of(places, ask.estimate, met.request.operation, met.rates if met.is_rated else None)
             if is_free:
                 places = fallen_back(snapshot, met.request, places, at)
+                limits = limits_argument(places)
             reply = await self._store.call(
                 tenant, "reserve", seen, ask.reservation, digest_of(ask), ask.ttl_s * 1000,
                 ask.estimate.max_output_tokens, ask.estimate.least_output_tokens,
-                is_dry or unrated is not None or is_closed(),
-                limits_argument(places, METER_NUMBER), about_of(met.request),
+                is_dry or unrated is not None or is_closed(), limits, fixed, met.about,
             )  # fmt: skip
-            return reply, places
+            return reply, (places, fixed)
 
         try:
-            reply, places = await self._call(tenant, now, call)
+            reply, (places, fixed) = await self._call(tenant, now, call)
         except Unavailable:
             return self._while_away(known, terms, ask, resolution)
         known.away_since = None
@@ -211,7 +217,8 @@ class QuotaService:
         if unrated is not None:
             figures = figures_of(reply, places)
             return Decision(False, UNRATED_REASONS[unrated], terms.tier, 0, figures, None, resolution, reply.now)
-        figures = figures_of(reply, places, is_held=reply.status == "ok" and not is_dry)
+        is_held = reply.status == "ok" and not is_dry
+        figures = figures_of(reply, places, fixed if is_held else None)
         decision = _decision(reply, figures, terms.tier, resolution)
         return decision._replace(estimated=estimated_hold(met, ask.estimate, decision.granted_output_tokens))
 
@@ -222,9 +229,9 @@ class QuotaService:
         rates = rates_of(snapshot, counted, now.astimezone(PARIS).date())
         amounts = committed_amounts(quantities, request.operation, rates)
 
-        async def call(snapshot: Snapshot, seen: Seen, at: datetime) -> tuple[Reply, list[Place]]:
+        async def call(snapshot: Snapshot, seen: Seen, at: datetime) -> tuple[Reply, Sequence[Place]]:
             places = places_of(snapshot, counted, at)
-            limits = limits_argument(places, METER_NUMBER)
+            limits = limits_argument(places)
             return await self._store.call(tenant, "commit", seen, reservation, amounts, limits), places
 
         reply, _places = await self._call(tenant, now, call)
@@ -242,12 +249,12 @@ class QuotaService:
 
         async def call(
             snapshot: Snapshot, seen: Seen, at: datetime, *, is_free: bool = False
-        ) -> tuple[Reply, list[Place]]:
+        ) -> tuple[Reply, Sequence[Place]]:
             places = places_of(snapshot, counted, at)
             if is_free:
                 places = fallen_back(snapshot, counted, places, at)
             places = [place for place in places if output_tokens_total is not None and place.per_output]
-            limits = limits_argument(places, METER_NUMBER)
+            limits = limits_argument(places)
             return await self._store.call(
                 tenant, "extend", seen, reservation, ttl_s * 1000, output_tokens_total or 0, limits
             ), places
@@ -264,7 +271,7 @@ class QuotaService:
     async def release(self, tenant: str, reservation: str) -> Settled:
         """Give back what is held of a request that doesn't run. Raises: NotFound, Unavailable."""
 
-        async def call(_snapshot: Snapshot, seen: Seen, _at: datetime) -> tuple[Reply, list[Place]]:
+        async def call(_snapshot: Snapshot, seen: Seen, _at: datetime) -> tuple[Reply, Sequence[Place]]:
             return await self._store.call(tenant, "release", seen, reservation), []
 
         reply, _places = await self._call(tenant, self._now(), call)
@@ -292,7 +299,7 @@ class QuotaService:
         return found, after
 
     async def _look_at_holds(self, tenant: str, after: Position) -> Reply:
-        async def call(_snapshot: Snapshot, seen: Seen, _at: datetime) -> tuple[Reply, list[Place]]:
+        async def call(_snapshot: Snapshot, seen: Seen, _at: datetime) -> tuple[Reply, Sequence[Place]]:
             return await self._store.call(tenant, "holds", seen, *after, LOOKED_AT), []
 
         return (await self._call(tenant, self._now(), call))[0]
@@ -306,7 +313,7 @@ class QuotaService:
         """Close the connection to the store."""
         await self._store.close()
 
-    async def _call(self, tenant: str, now: datetime, call: Call) -> tuple[Reply, list[Place]]:
+    async def _call(self, tenant: str, now: datetime, call: Call[T]) -> tuple[Reply, T]:
         """A call on counters that are there, whole and of the limits in force; built first where they aren't."""
         known = self._known.setdefault(tenant, _Known())
         at = now
@@ -314,14 +321,14 @@ class QuotaService:
             snapshot = self._catalog.current()  # building may have read a newer one
             seen = (known.epoch, known.operations, limits_digest(snapshot, tenant, at))
             try:
-                reply, places = await call(snapshot, seen, at)
+                reply, read_by = await call(snapshot, seen, at)
             except (Lost, OtherLimits) as trouble:
                 await self._build(tenant, known, seen, at, is_reset=isinstance(trouble, Lost))
             except ClockMoved as moved:
                 at = moved.now
             else:
                 known.learn(reply)
-                return reply, places
+                return reply, read_by
         raise Unavailable("counters_unavailable", "The counters are being built.", retry_after_s=1)
 
     async def _build(self, tenant: str, known: _Known, seen: Seen, now: datetime, *, is_reset: bool) -> None:

@@ -18,10 +18,9 @@ from metering.catalog.apply import apply, read_file
 from metering.catalog.tokens import add_token
 from metering.database import transaction
 from metering.direct import DirectJauge
-from metering.quotas.calls import SCRIPT, SCRIPT_SHA, arguments, keys_of, limits_argument
-from metering.quotas.places import limits_digest, places_of
-from metering.quotas.reservations import about_of
-from metering.rules.counting import METER_NUMBER, Estimate
+from metering.quotas.calls import SCRIPT, SCRIPT_SHA, about_of, arguments, keys_of, limits_argument
+from metering.quotas.places import fixed_of, limits_digest, places_of
+from metering.rules.counting import Estimate
 from metering.rules.limits import Request
 from metering.services import Services
 from tests.bench.measures import Line
@@ -129,8 +128,9 @@ def _commands(services: Services, client: redis.Redis, calls: int) -> list[tuple
     for _ in range(calls):
         number = next(_reservations)
         request = Request("bench", None, f"u-{number % 100}", "k-1", "small", "chat", "chat")
-        limits = limits_argument(places_of(snapshot, request, now, estimate), METER_NUMBER)
-        given = (seen, f"s-{number}", "d" * 16, 600_000, 50, 1, False, limits, about_of(request))
+        places = places_of(snapshot, request, now)
+        limits, fixed = limits_argument(places), fixed_of(places, estimate, request.operation)
+        given = (seen, f"s-{number}", "d" * 16, 600_000, 50, 1, False, limits, fixed, about_of(request))
         commands.append(("EVALSHA", SCRIPT_SHA, 3, *keys_of("bench"), *arguments("reserve", *given)))
     return commands
 

@@ -17,17 +17,18 @@ from metering.quotas.calls import (
     OtherLimits,
     Place,
     Reply,
+    about_of,
     arguments,
     figures_of,
     keys_of,
     limits_argument,
     read_reply,
 )
-from metering.quotas.places import NOTHING, counted_request, limits_digest, places_of
+from metering.quotas.places import counted_request, fixed_of, limits_digest, places_of
 from metering.quotas.rates import rates_of
-from metering.quotas.reservations import BEGINNING, OpenReservation, about_of, read_holds
+from metering.quotas.reservations import BEGINNING, OpenReservation, read_holds
 from metering.quotas.store import CounterStore
-from metering.rules.counting import METER_NUMBER, Estimate, committed_amounts
+from metering.rules.counting import Estimate, committed_amounts
 from metering.rules.limits import Request
 from metering.rules.periods import PARIS
 from metering.services import Services
@@ -88,15 +89,18 @@ class Desk:
         snapshot = self.services.catalog.current()
         return counted_request(snapshot, Request(self.tenant, user=user, model=model, operation="chat"), self.now)
 
-    def call(self, operation: str, *given: Any, request: Request | None = None, estimate: Estimate = NOTHING,
+    def call(self, operation: str, *given: Any, request: Request | None = None, estimate: Estimate | None = None,
              output_only: bool = False, last: Sequence[Any] = ()) -> tuple[Reply, list[Place]]:  # fmt: skip
         at = self.now
         for _attempt in range(5):
             snapshot = self.services.catalog.current()
             seen = (self.epoch, self.operations, limits_digest(snapshot, self.tenant, at))
-            places = [] if request is None else places_of(snapshot, request, at, estimate)
+            places = [] if request is None else places_of(snapshot, request, at)
             places = [place for place in places if place.per_output or not output_only]
-            limits = [] if request is None else [limits_argument(places, METER_NUMBER)]
+            limits: list[Any] = [] if request is None else [limits_argument(places)]
+            if request is not None and estimate is not None:
+                rates = rates_of(snapshot, request, at.astimezone(PARIS).date())
+                limits.append(fixed_of(places, estimate, request.operation, rates))
             try:
                 reply = self.store.call(self.tenant, operation, seen, *given, *limits, *last)
             except (Lost, OtherLimits) as trouble:
