@@ -110,13 +110,18 @@ def verify_and_report(verification: Callable[[sa.Engine], Verification], engine:
 
 
 def compare_and_report(counters: CounterBuilder) -> None:
-    """Compare the counters with the ledger; say what came of it in the log."""
+    """Compare the counters with the ledger, and build anew those that differ; say what came of it in the log."""
     differences: list[tuple[str, str]] = []
     try:
-        check = verify_counters(counters, lambda kind, where, _detail: differences.append((kind, where)))
+        check = verify_counters(
+            counters, lambda kind, where, _detail: differences.append((kind, where)), is_repairing=True
+        )
     except JaugeError as error:
         log.error("counters_not_compared", code=error.code)
         return
     for kind, where in differences[:NAMED_MAX]:
         log.error("counters_differ", kind=kind, where=where)
-    log.info("counters_compared", counters=check.counters, unready=check.unready, differences=len(differences))
+    log.info(
+        "counters_compared", counters=check.counters, unready=check.unready, differences=len(differences),
+        repaired=check.repaired,
+    )  # fmt: skip

@@ -53,8 +53,9 @@ def void(source: str, event_id: str, reason: str, author: str, correction_id: st
 
 @click.command()
 @click.option("--period", metavar="MONTH", help="Only the sealed files of this month (as 2026-10).")
+@click.option("--repair", is_flag=True, help="Build counters that differ anew, from the ledger.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(period: str | None, as_json: bool) -> None:
+def verify(period: str | None, repair: bool, as_json: bool) -> None:
     """Recompute the chains, the rollups and the energy of every hour, compare the counters, and name what differs.
 
     Sealed months are compared with their files, and with the ledger; documents with theirs.
@@ -76,7 +77,7 @@ def verify(period: str | None, as_json: bool) -> None:
             seen = done
 
         result = verify_ledger(opened.engine, show)
-        counters = _compare_counters(opened, result)
+        counters = _compare_counters(opened, result, repair=repair)
         carbon = verify_carbon(opened.engine)
         sealed = verify_seals(opened.engine, opened.settings.data)
         documents = verify_documents(opened.engine, opened.settings.data)
@@ -147,12 +148,12 @@ def _found_by(result: "Verification") -> str:
     return "nothing differs" if result.clean else f"{result.found_so_far} differences"
 
 
-def _compare_counters(opened: "Services", result: "Verification") -> dict[str, Any]:
+def _compare_counters(opened: "Services", result: "Verification", *, repair: bool) -> dict[str, Any]:
     """What was compared of the counters; `error`: why they weren't."""
     from metering.quotas.verifying import verify_counters
 
     try:
-        return asdict(verify_counters(opened.counters(), result.found))
+        return asdict(verify_counters(opened.counters(), result.found, is_repairing=repair))
     except Unavailable as error:
         return {"error": error.code}
 
@@ -161,9 +162,11 @@ def _told_of_counters(counters: dict[str, Any]) -> str:
     if "error" in counters:
         return f"Counters: not compared with the ledger [{counters['error']}]"
     told = f"{counters['counters']:,} counters of {counters['tenants']:,} administrations: compared with the ledger"
-    return (
-        f"{told}; {counters['unready']:,} administrations' are yet to be built." if counters["unready"] else f"{told}."
-    )
+    if counters["unready"]:
+        told += f"; {counters['unready']:,} administrations' are yet to be built"
+    if counters["repaired"]:
+        told += f"; {counters['repaired']:,} administrations' were built anew"
+    return f"{told}."
 
 
 @click.command()

@@ -169,7 +169,9 @@ class CounterBuilder:
             *_with_amounts((_spot(place, 0), amount) for place, amount in periods),
             *self._minutes(connection, tenant_id, now, there.now),
         ]
-        self.store.call(tenant_id, "begin", epoch, _mark(batch), is_reset)
+        self.store.call(
+            tenant_id, "begin", epoch, _mark(batch), is_reset, is_reset and _was_built(connection, tenant_id)
+        )
         pieces = count(1)
         for some in _chunks(spots, PIECE):
             self.store.call(tenant_id, "build", epoch, next(pieces), some, [])
@@ -315,6 +317,12 @@ def _last_of_round(connection: sa.Connection, after: int) -> int:
     )
     fitting = sa.select(sa.func.max(some.c.seq)).where(some.c.rows - some.c.row_count < ROUND_ROWS)
     return connection.scalar(fitting) or after
+
+
+def _was_built(connection: sa.Connection, tenant_id: str) -> bool:
+    """Whether an administration has had counters, which then may have had holds."""
+    mark = connection.scalar(sa.select(quota_epoch.c.mark).where(quota_epoch.c.tenant == tenant_id))
+    return bool(mark)
 
 
 def _remember_mark(connection: sa.Connection, tenant_id: str, batch: int) -> None:

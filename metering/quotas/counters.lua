@@ -9,9 +9,9 @@
 -- total is the output held in all, once it was extended. An entry is {field, is_minute, start or cell, end, meter,
 -- per_output, amount}. States: o open (its amounts are held), c committed until its event is in the ledger (its amounts
 -- are used), s settled, r released, x expired (nothing of it is in the counters; the amounts say what was held).
--- The counters' field `#` is {epoch, operations, mark, limits, pieces, sweep}: which building of the counters this is, how
--- often it was written, how far the ledger is in it, for which limits it was built (-1: it is being built), of how many
--- pieces, and where the sweep goes on.
+-- The counters' field `#` is {epoch, operations, mark, limits, pieces, sweep, doubt}: which building of the counters this
+-- is, how often it was written, how far the ledger is in it, for which limits it was built (-1: it is being built), of how
+-- many pieces, where the sweep goes on, and until when requests may be under way that lost their holds (0: none is).
 
 local counters, holds, expiries = KEYS[1], KEYS[2], KEYS[3]
 local operation, given = ARGV[1], cmsgpack.unpack(ARGV[2])
@@ -23,6 +23,7 @@ local ROUNDS_MAX = 20            -- purges more, where a limit may be full of ho
 local TOGETHER = 1000            -- fields in one command: Lua's stack has room for 8,000
 local BUILDING = -1
 local KEPT_MS = 3600000          -- a state that absorbs is remembered for an hour
+local DOUBT_MS = 3600000         -- no hold lives longer without a sign of life
 local UNCONFIRMED_MS = 86400000  -- a commit without an event is taken back after a day: the ledger is the truth
 local OVER_MS = 86400000         -- a period's counter is kept for a day more: no clock is that wrong
 local SHOWN_MAX = 2 ^ 53 - 1     -- beyond it numbers are rounded; limits end there
@@ -284,12 +285,18 @@ end
 
 local run = {}
 
--- {known, id, digest, ttl_ms, wanted, least, is_dry, limits, fixed, about}
-function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, limits, fixed, about)
+-- {known, id, digest, ttl_ms, wanted, least, is_dry, is_closed, limits, fixed, about}. is_closed: nothing is held while
+-- the counters are in doubt.
+function run.reserve(known, id, digest, ttl_ms, wanted, least, is_dry, is_closed, limits, fixed, about)
     preload(fields_of(limits))
     local wrong = trouble(known)
     if wrong then return {wrong, now} end
     local may_be_full = purge()  -- of holds that are over
+    if is_closed and (meta[7] or 0) > now then
+        if is_outside(limits) then return finish('clock', 0) end
+        local _, figures = weigh(limits, fixed, wanted, least)
+        return finish('doubtful', 0, figures)
+    end
     local hold = not is_dry and hold_of(id)
     if hold and hold[2] ~= digest then return finish('conflict', 0) end
     -- The same answer again; its figures are those of now where the limits are others.
@@ -496,15 +503,16 @@ local function turn_of(epoch, piece)
     return meta[5] == piece and 'next' or 'done'
 end
 
--- {epoch, mark, is_reset}: a building begins. Its counters are for nobody's limits until it is finished. is_reset: the
--- holds aren't believed either.
-function run.begin(epoch, mark, is_reset)
+-- {epoch, mark, is_reset, is_loss}: a building begins. Its counters are for nobody's limits until it is finished.
+-- is_reset: the holds aren't believed either. is_loss: there were some.
+function run.begin(epoch, mark, is_reset, is_loss)
     preload({})
     local turn = turn_of(epoch, 0)
     if turn ~= 'next' then return turn == 'lost' and {'lost', now} or finish('ok', 0) end
+    local doubt = is_loss and now + DOUBT_MS or not is_reset and meta and meta[7] or 0
     redis.call('UNLINK', counters)
     if is_reset then redis.call('UNLINK', holds, expiries) end
-    meta = {epoch, 0, mark, BUILDING, 1, '0'}
+    meta = {epoch, 0, mark, BUILDING, 1, '0', doubt}
     return finish('written', 0)
 end
 

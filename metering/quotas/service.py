@@ -133,7 +133,6 @@ class _Known:
     building: asyncio.Lock = field(default_factory=asyncio.Lock)
     away_since: float | None = None
     local_requests: int = 0
-    doubtful_until: float = 0.0
 
     def learn(self, reply: Reply) -> None:
         """Remember the newest state seen: an older one is then a loss."""
@@ -185,9 +184,6 @@ class QuotaService:
         known = self._known.setdefault(tenant, _Known())
         unrated = None if is_free else met.unrated
 
-        def is_closed() -> bool:
-            return terms.outage == "closed" and time.monotonic() < known.doubtful_until
-
         async def call(
             snapshot: Snapshot, seen: Seen, at: datetime
         ) -> tuple[Reply, tuple[Sequence[Place], Sequence[int]]]:
@@ -200,7 +196,7 @@ class QuotaService:
             reply = await self._store.call(
                 tenant, "reserve", seen, ask.reservation, digest_of(ask), ask.ttl_s * 1000,
                 ask.estimate.max_output_tokens, ask.estimate.least_output_tokens,
-                is_dry or unrated is not None or is_closed(), limits, fixed, met.about,
+                is_dry or unrated is not None, terms.outage == "closed", limits, fixed, met.about,
             )  # fmt: skip
             return reply, (places, fixed)
 
@@ -211,7 +207,7 @@ class QuotaService:
         known.away_since = None
         if reply.status == "conflict":
             raise Conflict("reservation_conflict", "The reservation is of another request.", field="reservation")
-        if is_closed():  # also for who has found the loss: the figures are there, but nothing is held
+        if reply.status == "doubtful":
             figures = figures_of(reply, places)
             return Decision(False, "store_away", terms.tier, 0, figures, CLOSED_RETRY_S, resolution, reply.now)
         if unrated is not None:
@@ -336,8 +332,6 @@ class QuotaService:
             if known.epoch > seen[0]:  # built while this call waited
                 return
             if is_reset and seen[0]:
-                # Requests may be under way that nobody knows of any more, until their holds would have expired.
-                known.doubtful_until = time.monotonic() + TTL_S_MAX
                 log.warning("counters_lost", tenant=tenant)
             await anyio.to_thread.run_sync(partial(self._builder.build, tenant, seen, now, is_reset=is_reset))
 

@@ -36,11 +36,16 @@ APART_MAX = timedelta(minutes=1)
 
 @dataclass(slots=True)
 class CounterCheck:
-    """What was compared. unready: administrations whose counters are built anew before anybody is answered by them."""
+    """What was compared.
+
+    unready: administrations whose counters are built anew before anybody is answered by them. repaired: those whose
+    counters differed, and were built anew from the ledger.
+    """
 
     tenants: int = 0
     counters: int = 0
     unready: int = 0
+    repaired: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,11 @@ class _Look:
     held: Sums
 
 
-def verify_counters(builder: CounterBuilder, found: Found) -> CounterCheck:
-    """Compare the counters of every administration that has any with the ledger. Raises: Unavailable."""
+def verify_counters(builder: CounterBuilder, found: Found, *, is_repairing: bool = False) -> CounterCheck:
+    """Compare the counters of every administration that has any with the ledger. Raises: Unavailable.
+
+    is_repairing: what differs is told all the same, and then built anew, under the lock of all who build.
+    """
     check = CounterCheck()
     builder.catalog.refresh()
     with transaction(builder.engine) as connection:
@@ -71,13 +79,19 @@ def verify_counters(builder: CounterBuilder, found: Found) -> CounterCheck:
         except Lost:
             check.unready += 1
             continue
-        if (look.epoch, look.mark) < (row.epoch, row.mark):
+        is_older, differs = (look.epoch, look.mark) < (row.epoch, row.mark), False
+        if is_older:
             found("counters_older", row.tenant, "they are an older copy: what was settled since is missing")
         elif look.limits != limits_digest(builder.catalog.current(), row.tenant, look.now):
             check.unready += 1
         else:
+            compared, differs = _compare(builder, row.tenant, look, found)
             check.tenants += 1
-            check.counters += _compare(builder, row.tenant, look, found)
+            check.counters += compared
+        if is_repairing and (is_older or differs):
+            # An older copy's holds are older, too; those of one that only counted wrong are counted again.
+            builder.build(row.tenant, (look.epoch, 0, 0), look.now, is_reset=is_older)
+            check.repaired += 1
     return check
 
 
@@ -100,8 +114,9 @@ def _look(builder: CounterBuilder, tenant_id: str) -> _Look:
     return _Look(reply.now, reply.epoch, mark, limits, counters, committed, held)
 
 
-def _compare(builder: CounterBuilder, tenant_id: str, look: _Look, found: Found) -> int:
-    """Compare one administration's; returns how many counters."""
+def _compare(builder: CounterBuilder, tenant_id: str, look: _Look, found: Found) -> tuple[int, bool]:
+    """Compare one administration's; returns how many counters, and whether any differs."""
+    differs = False
     with transaction(builder.engine, snapshot=True) as connection:
         recorded = _recorded(connection, builder, tenant_id, look)
         windows = sorted(look.counters.keys() | recorded.keys() | look.committed.keys() | look.held.keys())
@@ -113,9 +128,11 @@ def _compare(builder: CounterBuilder, tenant_id: str, look: _Look, found: Found)
         where = f"{tenant_id}: {window[0]}"
         if abs(most) <= QUANTITY_MAX and not least <= used <= most:
             found("counter_differs", where, f"{used} are used, and {most} are recorded or committed")
+            differs = True
         if held != look.held.get(window, 0):
             found("counter_differs", where, f"{held} are held, and open holds have {look.held.get(window, 0)}")
-    return len(windows)
+            differs = True
+    return len(windows), differs
 
 
 def _recorded(connection: sa.Connection, builder: CounterBuilder, tenant_id: str, look: _Look) -> Sums:

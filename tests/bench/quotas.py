@@ -130,7 +130,7 @@ def _commands(services: Services, client: redis.Redis, calls: int) -> list[tuple
         request = Request("bench", None, f"u-{number % 100}", "k-1", "small", "chat", "chat")
         places = places_of(snapshot, request, now)
         limits, fixed = limits_argument(places), fixed_of(places, estimate, request.operation)
-        given = (seen, f"s-{number}", "d" * 16, 600_000, 50, 1, False, limits, fixed, about_of(request))
+        given = (seen, f"s-{number}", "d" * 16, 600_000, 50, 1, False, False, limits, fixed, about_of(request))
         commands.append(("EVALSHA", SCRIPT_SHA, 3, *keys_of("bench"), *arguments("reserve", *given)))
     return commands
 

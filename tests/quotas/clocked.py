@@ -123,7 +123,7 @@ class Desk:
         digest = f"{user} {model} {prompt} {output} {ttl_s}"
         request = self.request(user, model)
         reply, places = self.call(
-            "reserve", reservation, digest, ttl_s * 1000, output, estimate.least_output_tokens, is_dry,
+            "reserve", reservation, digest, ttl_s * 1000, output, estimate.least_output_tokens, is_dry, False,
             request=request, estimate=estimate, last=[about_of(request)],
         )  # fmt: skip
         return reply, figures_of(reply, places) if reply.figures else []

@@ -284,9 +284,56 @@ def test_the_worker_says_every_day_what_differs(busy: Desk) -> None:
     with capture_logs() as logs:
         compare_and_report(busy.builder)
     assert [(line["event"], line["log_level"]) for line in logs] == [
-        ("counters_differ", "error"), ("counters_compared", "info"),
+        ("counters_built", "info"), ("counters_differ", "error"), ("counters_compared", "info"),
     ]  # fmt: skip
-    assert (logs[0]["where"], logs[1]["differences"]) == (f"dinum: {MONTH}", 1)
+    assert (logs[1]["where"], logs[-1]["differences"], logs[-1]["repaired"]) == (f"dinum: {MONTH}", 1, 1)
+    assert differences(busy.builder) == []
+
+
+def copied(client: Any) -> dict[str, bytes]:
+    return {key: client.dump(key) for key in keys_of("dinum")}
+
+
+def test_a_replica_that_lost_the_last_settle_is_repaired(busy: Desk) -> None:
+    """Promoted in its primary's place, it has the counters and holds of a moment ago, and nobody settles any more."""
+    busy.settle()
+    client = busy.store.client
+    behind = copied(client)
+    record(busy.services, tokens=7, reservation="r4")
+    busy.settle()
+    for key, value in behind.items():
+        client.restore(key, 0, value, replace=True)
+    assert [kind for kind, _where, _detail in differences(busy.builder)] == ["counters_older"]
+    told: list[str] = []
+    check = verify_counters(busy.builder, lambda kind, *_: told.append(kind), is_repairing=True)
+    assert (told, check.repaired) == (["counters_older"], 1)
+    assert differences(busy.builder) == []
+    assert busy.standing()["tenant total_tokens/month"][1] == 0  # its holds were older, too
+
+
+def test_a_repair_keeps_holds_where_only_sums_differ(busy: Desk) -> None:
+    before = busy.standing()
+    tamper(busy, MONTH, lambda it: [*it[:2], it[2] + 100, it[3] + 1])
+    assert len(differences(busy.builder)) == 2
+    assert verify_counters(busy.builder, lambda *_: None, is_repairing=True).repaired == 1
+    assert differences(busy.builder) == []
+    busy.settle()
+    after = busy.standing()
+    assert {name: held for name, (_used, held) in after.items()} == {name: held for name, (_u, held) in before.items()}
+
+
+def test_what_somebody_built_meanwhile_is_not_built_again(busy: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    tamper(busy, MONTH, lambda it: [*it[:2], 7, it[3]])
+    real = CounterBuilder.build
+
+    def build_twice(builder: CounterBuilder, *given: Any, **options: Any) -> None:
+        real(builder, *given, **options)
+        real(builder, *given, **options)
+
+    monkeypatch.setattr(CounterBuilder, "build", build_twice)
+    epoch = busy.builder.store.call("dinum", "look").epoch
+    assert verify_counters(busy.builder, lambda *_: None, is_repairing=True).repaired == 1
+    assert busy.builder.store.call("dinum", "look").epoch == epoch + 1
 
 
 @pytest.fixture
@@ -322,8 +369,22 @@ def test_the_command_names_counters_that_differ(command: Callable[..., Result], 
     assert told.exit_code == 1
     assert f"counter_differs: dinum: {MONTH}: 15 are used, and 10 are recorded or committed" in told.stdout
     printed = json.loads(command("--json").stdout)
-    assert (printed["clean"], printed["counters"]) == (False, {"tenants": 1, "counters": 2, "unready": 0})
+    counted = {"tenants": 1, "counters": 2, "unready": 0, "repaired": 0}
+    assert (printed["clean"], printed["counters"]) == (False, counted)
     assert [one["kind"] for one in printed["differences"]] == ["counter_differs"]
+
+
+def test_the_command_repairs_what_differs(command: Callable[..., Result], today: Desk) -> None:
+    today.reserve("r1", 5)
+    with today.services.redis() as client:
+        start, end, used, held = msgspec.msgpack.decode(client.hget(COUNTERS, MONTH))
+        client.hset(COUNTERS, MONTH, msgspec.msgpack.encode([start, end, used + 5, held]))
+    told = command("--repair")
+    assert told.exit_code == 1  # it did differ
+    assert f"counter_differs: dinum: {MONTH}: 15 are used" in told.stdout
+    assert "1 administrations' were built anew." in told.stdout
+    assert command("--repair").exit_code == 0
+    assert today.standing()["tenant total_tokens/month"] == (10, 5)
 
 
 def test_the_command_says_that_counters_were_not_compared(
