@@ -1,7 +1,7 @@
 """Calls of the script: its arguments from limits and requests, and its answers read."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from metering.rules.counting import METER_NUMBER, counted_value, in_units
+from metering.rules.counting import COUNTED_PER_UNIT, METER_NUMBER, counted_value, in_units
 from metering.rules.limits import Limit, Request
 
 SCRIPT = (files("metering.quotas") / "counters.lua").read_text()
@@ -141,21 +141,18 @@ def figures_of(reply: Reply, places: Sequence[Place], fixed: Sequence[int] | Non
     nothing has.
     """
     figures = []
-    for at, (place, (used, held, flag, wait_ms)) in enumerate(zip(places, _by_limit(reply.figures), strict=True)):
+    numbers = zip(*[iter(reply.figures)] * 4, strict=True)
+    for at, (place, (used, held, flag, wait_ms)) in enumerate(zip(places, numbers, strict=True)):
+        limit = place.limit
         if fixed is not None:
             held += fixed[at] + place.per_output * reply.granted  # noqa: PLW2901
-        meter, value = place.limit.meter, place.limit.value
-        used, held = in_units(meter, used), in_units(meter, held)  # noqa: PLW2901
-        remaining = None if value is None else max(value - used - held, 0)
-        figures.append(Figure(place.limit, used, held, remaining, _FLAGS[flag], wait_ms, _reset_at(place.end_ms)))
+        if limit.meter in COUNTED_PER_UNIT:
+            used, held = in_units(limit.meter, used), in_units(limit.meter, held)  # noqa: PLW2901
+        remaining = None if limit.value is None else max(limit.value - used - held, 0)
+        figures.append(Figure(limit, used, held, remaining, _FLAGS[flag], wait_ms, _reset_at(place.end_ms)))
     return figures
 
 
 @lru_cache(maxsize=10_000)
 def _reset_at(end_ms: int) -> datetime | None:
     return datetime.fromtimestamp(end_ms / 1000, UTC) if end_ms else None
-
-
-def _by_limit(figures: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
-    """Figures of each limit: used, held, flag, wait."""
-    return zip(*[iter(figures)] * 4, strict=True)

@@ -8,16 +8,19 @@ full: asking twice changes nothing.
 import os
 import time
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
 from litestar import Litestar
 from litestar.enums import ScopeType
 
+from metering.catalog.snapshot import CatalogReader
+from metering.catalog.tokens import Doorkeeper
 from metering.errors import JaugeError
 from metering.identity import Role
 from metering.quotas.answers import QuotaAnswer, ReserveRequest, answer_reserve
+from metering.quotas.service import QuotaService
 
 if TYPE_CHECKING:
     from litestar.types import ASGIApp, Receive, ReceiveMessage, Scope, Send
@@ -32,8 +35,17 @@ _question = msgspec.json.Decoder(ReserveRequest)
 _answer = msgspec.json.Encoder()
 
 
+class _Desk(NamedTuple):
+    """What answers are made from."""
+
+    catalog: CatalogReader
+    quotas: QuotaService
+
+
 def with_door(app: Litestar) -> "ASGIApp":
     """An application with the short way in front of it."""
+    state = app.state  # which looks names up under a lock: once is enough
+    doorkeeper, desk = state.doorkeeper, _Desk(state.catalog, state.quotas)
 
     async def handle(scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
@@ -41,7 +53,7 @@ def with_door(app: Litestar) -> "ASGIApp":
             return
         started_ns = time.perf_counter_ns()
         first = await receive()
-        answer = await _admitted(app, scope, first)
+        answer = await _admitted(doorkeeper, desk, scope, first)
         if answer is None:
             await app(scope, _again(first, receive), send)
             return
@@ -61,16 +73,18 @@ def with_door(app: Litestar) -> "ASGIApp":
     return handle
 
 
-async def _admitted(app: Litestar, scope: "Scope", message: "ReceiveMessage") -> QuotaAnswer | None:
+async def _admitted(
+    doorkeeper: Doorkeeper, desk: _Desk, scope: "Scope", message: "ReceiveMessage"
+) -> QuotaAnswer | None:
     """The answer to a question in order that is admitted; None for every other."""
     if message["type"] != "http.request" or message["more_body"] or len(message["body"]) > BODY_BYTES_MAX:
         return None
     headers = dict(scope["headers"])
     authorization = headers.get(b"authorization", b"").decode("latin-1")
-    if not app.state.doorkeeper.knows(authorization, *ROLES) or b"content-encoding" in headers:
+    if not doorkeeper.knows(authorization, *ROLES) or b"content-encoding" in headers:
         return None
     try:
-        answer = await answer_reserve(app.state, _question.decode(message["body"]))
+        answer = await answer_reserve(desk, _question.decode(message["body"]))
     except (JaugeError, msgspec.DecodeError):
         return None
     return answer if answer.allowed else None

@@ -24,9 +24,8 @@ def headers_of(decision: Decision, now: datetime) -> dict[str, str]:
         if figure.remaining is not None and figure.limit.meter in _COUNTED:
             (requests if figure.limit.meter == "requests" else tokens).append(figure)
     if requests:
-        policies, standings = zip(*[_policy_and_standing(figure, now) for figure in requests], strict=True)
-        headers["RateLimit-Policy"] = ", ".join(policies)
-        headers["RateLimit"] = ", ".join(standings)
+        headers["RateLimit-Policy"] = ", ".join([_policy(figure, now) for figure in requests])
+        headers["RateLimit"] = ", ".join([_standing(figure, now) for figure in requests])
     for name, figures in (("requests", requests), ("tokens", tokens)):
         if figures:
             tightest = min(figures, key=_remaining)
@@ -50,8 +49,12 @@ def reset_s(figure: Figure, now: datetime) -> int:
     return max(int((figure.reset_at - now).total_seconds()), 0)
 
 
-def _policy_and_standing(figure: Figure, now: datetime) -> tuple[str, str]:
-    limit, rest_s = figure.limit, reset_s(figure, now)
-    name = f'"{limit.scope}-{limit.window}"'
-    window_s = MINUTE_S if limit.window == "minute" else rest_s
-    return f"{name};q={limit.value};w={window_s}", f"{name};r={figure.remaining};t={rest_s}"
+def _policy(figure: Figure, now: datetime) -> str:
+    limit = figure.limit
+    window_s = MINUTE_S if limit.window == "minute" else reset_s(figure, now)
+    return f'"{limit.scope}-{limit.window}";q={limit.value};w={window_s}'
+
+
+def _standing(figure: Figure, now: datetime) -> str:
+    limit = figure.limit
+    return f'"{limit.scope}-{limit.window}";r={figure.remaining};t={reset_s(figure, now)}'

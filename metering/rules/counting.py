@@ -135,8 +135,7 @@ def is_counted(quantities: Mapping[Any, Any], operation: str | None) -> bool:
 
 def in_units(meter: Meter, counted: int) -> int:
     """What a counter has, in the meter's base unit, rounded up."""
-    per_unit = COUNTED_PER_UNIT.get(meter)
-    return counted if per_unit is None else rounded_up(counted, per_unit)
+    return rounded_up(counted, COUNTED_PER_UNIT.get(meter, 1))
 
 
 def counted_value(limit: Limit) -> int | None:
