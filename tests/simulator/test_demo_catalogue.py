@@ -12,6 +12,8 @@ from metering.catalog.conventions import terms_of_use
 from metering.catalog.models import look_up, notices_for, resolve
 from metering.demo import apply_catalogue
 from metering.events.envelope import UsageEvent
+from metering.quotas.places import counted_request, places_of
+from metering.rules.limits import Request
 from metering.services import Services
 from metering.simulator import ADMINISTRATIONS, APPLICATIONS, MODELS, history
 from metering.simulator.population import RETIRING_MODEL
@@ -91,3 +93,12 @@ def test_a_little_of_the_chat_is_with_the_retiring_model() -> None:
         if event.data.operation == "chat"
     ]
     assert chats.count(RETIRING_MODEL) / len(chats) == pytest.approx(0.0125, abs=0.0075)
+
+
+def test_one_administration_has_monthly_limits_in_euros_and_grams_that_its_use_counts_for(services: Services) -> None:
+    apply_catalogue(services.engine, NOW)
+    catalog = services.catalog.current()
+    request = counted_request(catalog, Request("interieur", model="albert-large", operation="chat"), NOW)
+    monthly = {one.limit.meter: one for one in places_of(catalog, request, NOW) if one.limit.window == "month"}
+    assert {"cost_neur", "carbon_ugco2e"} <= monthly.keys()
+    assert all(monthly[meter].per_output > 0 for meter in ("cost_neur", "carbon_ugco2e"))
