@@ -22,9 +22,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from metering.billing.closing_routes import closing_router
 from metering.billing.routes import billing_router
 from metering.carbon.routes import carbon_router
-from metering.catalog.activation import activate
-from metering.catalog.routes.access import access_router
-from metering.catalog.routes.acting import clock
+from metering.catalog.routes.access import access_router, activate_from
 from metering.catalog.routes.admin import admin_router
 from metering.catalog.routes.keys import keys_router
 from metering.catalog.routes.limits import limits_router
@@ -116,7 +114,7 @@ catalog_router = Router(
     "/",
     route_handlers=[
         admin_router, limits_router, service_router, access_router, me_router, people_router, keys_router,
-        activation_pages(lambda state, code: activate(state.engine, code, clock())),
+        activation_pages(activate_from),
     ],
     middleware=[knowing_changes],
 )  # fmt: skip
@@ -237,6 +235,7 @@ def _design(settings: Settings) -> list[ControllerRouterHandler]:
 
 def _state(services: Services) -> State:
     """What handlers reach."""
+    signing = services.signing()
     return State(
         {
             "settings": services.settings,
@@ -247,7 +246,8 @@ def _state(services: Services) -> State:
             "catalog": services.catalog,
             "doorkeeper": services.doorkeeper,
             "sessions": services.sessions,
-            "signing": services.signing(),
+            "signing": signing,
+            "throttle": signing.throttle,
             "master_key": services.master_key,
             "quotas": services.quotas(),
             "closer": services.closer(),

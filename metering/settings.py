@@ -86,7 +86,7 @@ class Settings(BaseSettings):
         default="127.0.0.1",
         pattern="^[^ ]+$",
         description="Addresses and networks, separated by commas, of proxies whose X-Forwarded-For tells who asks: "
-        "attempts to sign in are counted by address.",
+        "attempts at tokens and codes are counted by address.",
     )
     oidc_issuer: str | None = Field(
         default=None,

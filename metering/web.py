@@ -22,7 +22,8 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from metering.browsers import admit_session, check_csrf, session_secret
 from metering.catalog.tokens import Doorkeeper
 from metering.errors import BadRequest, JaugeError, NotFound, Unauthorized
-from metering.identity import Principal, Role, is_basic
+from metering.identity import Principal, Role, is_basic, secret_of
+from metering.throttling import TOKENS_BY_ADDRESS, address_of, by_address
 
 PROBLEM_JSON = "application/problem+json"
 TOKEN_SECURITY = [{"token": list[str]()}]
@@ -66,10 +67,25 @@ def require(*roles: Role) -> Guard:
         connection.scope["state"]["principal"] = (
             doorkeeper.admit(authorization, *roles)
             if doorkeeper.is_known(authorization)
-            else await anyio.to_thread.run_sync(doorkeeper.admit, authorization, *roles)
+            else await anyio.to_thread.run_sync(_try_token, connection, authorization, roles)
         )
 
     return guard
+
+
+def _try_token(
+    connection: ASGIConnection[Any, Any, Any, Any], authorization: str | None, roles: tuple[Role, ...]
+) -> Principal:
+    """Who a token is of that may be new, or guessed.
+
+    Raises: as `Doorkeeper.admit`; TooMany for one attempt too many.
+    """
+    secret_of(authorization)  # who shows no token tries none
+    state = connection.app.state
+    tried = by_address(address_of(connection), "token", TOKENS_BY_ADDRESS)
+    with state.throttle.trying(tried):
+        principal: Principal = state.doorkeeper.admit(authorization, *roles)
+    return principal
 
 
 def caller_of(request: Request[Any, Any, Any]) -> Principal:

@@ -39,6 +39,7 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     "unknown_code": ("activation.unknown", "activation.check"),
     "code_used": ("activation.used", "activation.again"),
     "code_expired": ("activation.expired", "activation.again"),
+    "too_many_attempts": ("refused.too_many_attempts", "activation.later"),
     "tenant_suspended": ("activation.tenant_suspended", "activation.ask_operator"),
     "account_suspended": ("activation.account_suspended", "activation.ask_manager"),
 }
@@ -65,8 +66,8 @@ class Activated(Protocol):
         """End of the token."""
 
 
-Activate = Callable[[State, str], Activated]
-"""Uses a code up. Raises: JaugeError. Called in a thread, with the application's state."""
+Activate = Callable[[Request[Any, Any, Any], str], Activated]
+"""Uses a code up. Raises: JaugeError. Called in a thread, with the request that sent it."""
 
 
 def activation_pages(activate: Activate) -> Router:
@@ -82,7 +83,7 @@ def activation_pages(activate: Activate) -> Router:
         if not code:
             return _form(request, "", is_missing=True)
         try:
-            activated = await sync_to_thread(activate, state, code)
+            activated = await sync_to_thread(activate, request, code)
         except JaugeError as error:
             return _refusal(request, error)
         return _welcome(request, activated, state.settings.public_url.rstrip("/"))

@@ -23,10 +23,10 @@ from metering.console.asking import ASK_ACCESS, PERSON_LIFE_S, Person
 from metering.console.cookies import kept_cookie, kept_secret, no_kept_cookie
 from metering.console.provider import Begun, Identified, Provider
 from metering.console.returning import HOME, safe_path
-from metering.console.signing_in import BODY_BYTES_MAX, address_of, refuse_sign_in, sign_in_at, welcome
-from metering.console.throttling import BEGUN_BY_ADDRESS, by_address
+from metering.console.signing_in import BODY_BYTES_MAX, refuse_sign_in, sign_in_at, welcome
 from metering.errors import BadRequest, Forbidden, JaugeError, NotFound, Unprocessable
 from metering.identity import Principal
+from metering.throttling import BEGUN_BY_ADDRESS, address_of, by_address
 from reports.frame import SIGN_IN, asked_language
 
 BEGIN = f"{SIGN_IN}/provider"

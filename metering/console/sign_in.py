@@ -6,9 +6,9 @@ from typing import Any
 
 from metering.console.keeping import Keeper
 from metering.console.provider import Profile, Provider
-from metering.console.throttling import Throttle
 from metering.errors import Unprocessable
 from metering.settings import Settings
+from metering.throttling import Throttle
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from metering.console.cookies import no_session_cookie, session_cookie
 from metering.console.guards import recognise, require_form, require_own_page
 from metering.console.returning import safe_path, sign_in_path
 from metering.console.sign_in import SignIn
-from metering.console.throttling import by_address, by_claim
 from metering.errors import JaugeError, Unauthorized
 from metering.identity import Principal, Role
+from metering.throttling import address_of, by_address, by_claim
 from metering.visiting import Said, Session, Way
 from reports.frame import SIGN_IN, SIGN_OUT, asked_language, frame_of, outcome_of, refusal_of
 from reports.rendering import answer_error, html, render
@@ -155,11 +155,6 @@ def sign_in_at(request: Request[Any, Any, Any]) -> SignIn:
     found = request.app.state.signing
     assert isinstance(found, SignIn)
     return found
-
-
-def address_of(request: Request[Any, Any, Any]) -> str | None:
-    """Where a request comes from, as proxies that the settings trust tell it."""
-    return None if request.client is None else request.client.host
 
 
 def to_sign_in(request: Request[Any, Any, Any], _error: Unauthorized) -> Redirect:

@@ -234,7 +234,7 @@ def client_where(asked: list[str]) -> Iterator[Callable[[JaugeError], TestClient
     opened: list[TestClient[Litestar]] = []
 
     def open_one(error: JaugeError) -> TestClient[Litestar]:
-        def fail(_state: State, code: str) -> Any:
+        def fail(_request: Any, code: str) -> Any:
             asked.append(code)
             raise error
 

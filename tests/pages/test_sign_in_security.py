@@ -13,7 +13,6 @@ from metering.browsers import cookie_name
 from metering.catalog.sessions import forget_sessions
 from metering.catalog.tokens import TOKEN_PREFIX, revoke_token
 from metering.console.cookies import kept_cookie, no_session_cookie, session_cookie
-from metering.console.throttling import BY_ADDRESS, BY_CLAIM, Throttle, by_address, by_claim
 from metering.database import transaction
 from metering.errors import TooMany, Unauthorized
 from metering.identity import Principal
@@ -21,6 +20,7 @@ from metering.services import Services, lives_of
 from metering.settings import Settings
 from metering.tables import account, console_session, tenant
 from metering.tables import token as token_table
+from metering.throttling import BY_ADDRESS, BY_CLAIM, Throttle, by_address, by_claim
 from tests.conftest import Api
 from tests.pages.test_signing_in import browser, csrf_on, sign_in
 from tests.people import add_agent

@@ -14,6 +14,7 @@ from metering.catalog.activation import Activation, activate
 from metering.catalog.deciding import Asked, Role
 from metering.catalog.documents import Document, Email, Id, Language, Line, Paragraph, Siret
 from metering.catalog.routes.acting import AfterId, Page, PageLimit, acting, clock, page_of
+from metering.throttling import address_of, by_address
 from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_of, caller_within, require
 
 InState = Annotated[RequestState | None, QueryParameter(name="state", description="Only those in this state.")]
@@ -90,7 +91,14 @@ def post_access_request(request: Request[Any, Any, Any], data: JSONBody[AccessRe
     security=[],
 )
 def post_activation(request: Request[Any, Any, Any], data: JSONBody[ActivationBody]) -> Activation:
-    return activate(request.app.state.engine, data.code, clock())
+    return activate_from(request, data.code)
+
+
+def activate_from(request: Request[Any, Any, Any], code: str) -> Activation:
+    """Open the account that a code stands for. Raises: as `activate`; TooMany for one attempt too many."""
+    state = request.app.state
+    with state.throttle.trying(by_address(address_of(request), "activation")):
+        return activate(state.engine, code, clock())
 
 
 @get("/v1/admin/access-requests", summary="Requests for an account", sync_to_thread=True)

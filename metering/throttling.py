@@ -1,5 +1,6 @@
-"""How often sign-in may be tried: attempts are counted in Valkey, by address and by what they claim.
+"""How often a secret may be tried: attempts are counted in Valkey, by address and, at signing in, by what they claim.
 
+Secrets are those of signing in, tokens that the catalogue doesn't know, and codes of activation; each is counted apart.
 Attempts that succeed don't count, so that an office behind one address signs in as it likes. An attempt is counted
 before it is made: who tries a thousand at once is refused like who tries one after another. What is counted is kept as
 a hash. While the store is away nothing is counted: secrets can't be guessed by trying, and people must get in.
@@ -7,14 +8,15 @@ a hash. While the store is away nothing is counted: secrets can't be guessed by 
 
 import hashlib
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from litestar.connection import ASGIConnection
 
-from metering.errors import TooMany
+from metering.errors import Forbidden, TooMany
 from metering.valkey import outages
 
 log = structlog.get_logger(__name__)
@@ -34,6 +36,9 @@ class Bound:
 
 BY_ADDRESS = Bound(30, 900)
 BY_CLAIM = Bound(10, 900)
+TOKENS_BY_ADDRESS = Bound(100, 900)
+"""Of tokens that nobody has: more than at signing in, since a program goes on asking. A token that the catalogue knows
+isn't tried but found, and works from the same address all the while."""
 BEGUN_BY_ADDRESS = Bound(300, 900)
 """Of sign-ins that are begun at the provider, all of which count: each is kept for some minutes."""
 
@@ -50,6 +55,11 @@ class Trying:
     def key(self) -> str:
         """Where they are counted."""
         return f"{PREFIX}{self.kind}:{hashlib.sha256(self.who.encode()).hexdigest()[:32]}"
+
+
+def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
+    """Where a request comes from, as proxies that the settings trust tell it."""
+    return None if connection.client is None else connection.client.host
 
 
 def by_address(address: str | None, kind: str = "address", bound: Bound = BY_ADDRESS) -> Trying:
@@ -75,12 +85,15 @@ class Throttle:
 
     @contextmanager
     def trying(self, *them: Trying) -> Iterator[None]:
-        """An attempt, which counts unless the block ends well. Raises: TooMany."""
+        """An attempt, which counts unless the secret proves right. Raises: TooMany."""
         for one in them:
             self.count(one)
-        yield
-        for one in them:
-            self._take_back(one)
+        try:
+            yield
+        except Forbidden:  # it was right, and what it is of may not
+            self._take_back(them)
+            raise
+        self._take_back(them)
 
     def count(self, one: Trying) -> None:
         """Count an attempt. Raises: TooMany."""
@@ -93,12 +106,13 @@ class Throttle:
             return
         if tried > one.bound.attempts:
             raise TooMany(
-                "too_many_attempts", "There were too many attempts to sign in.", retry_after_s=max(left_s, 1),
+                "too_many_attempts", "There were too many attempts.", retry_after_s=max(left_s, 1),
                 expected=f"at most {one.bound.attempts} within {one.bound.within_s} s",
             )  # fmt: skip
 
-    def _take_back(self, one: Trying) -> None:
+    def _take_back(self, them: Iterable[Trying]) -> None:
         try:
-            self._client.decr(one.key)
+            for one in them:
+                self._client.decr(one.key)
         except outages() as error:
             log.warning("attempts_not_counted", error=type(error).__name__)
