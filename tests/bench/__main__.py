@@ -21,6 +21,7 @@ from tests.bench import (
     drawings,
     exports,
     gateways,
+    invoices,
     measures,
     overview,
     peers,
@@ -69,6 +70,8 @@ def run(rows: int, *, small: bool) -> list[Line]:
         lines += carbon.attribution(services, 10_000 if small else 1_000_000)
     with stores() as services:
         lines.append(rating.month(services, 2 * rows, say, administrations=20 if small else rating.ADMINISTRATIONS))
+    with stores() as services:
+        lines += invoices.invoices(services, 20 if small else 1_000)
     with stores() as services:
         lines += sealing.sealed_month(services, rows // 10, say)
         lines += exports.exports(services, rows // 10, say)

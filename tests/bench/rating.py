@@ -101,7 +101,7 @@ def _sealed(
 ) -> SealedMonth:
     """A month in files, each of the same number of hours and of one batch, and a seal that nobody recorded."""
     tenants = {name: number for number, name in enumerate(names, start=1)}
-    series = [_series(name, f"model-{number}") for name in names for number in range(MODELS)]
+    series = [series_of(name, f"model-{number}") for name in names for number in range(MODELS)]
     count = -(-events // FILE_ROWS_MAX)
     hours = HOUR * (HOURS // count)
     place = month_folder(data, MONTH)
@@ -126,7 +126,8 @@ def _sealed(
     return SealedMonth(Seal(MONTH, period.start, period.end, count, manifest.rows, "", ""), manifest, place)
 
 
-def _series(tenant: str, model: str) -> Series:
+def series_of(tenant: str, model: str) -> Series:
+    """Chat of an administration with a model, in a project of its own."""
     return Series(
         source="bench", tenant=tenant, project=f"{tenant}-p", user=None, api_key=None, application=None,
         operation="chat", endpoint=None, model_requested=model, model_served=model, category=None, deployment=None,
