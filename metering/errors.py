@@ -9,6 +9,7 @@
     ├── Gone              410  it was there, and is no longer
     ├── TooLarge          413  beyond a stated limit
     ├── UnsupportedMedia  415  a media type or compression that isn't read
+    ├── OutOfRange        416  a part that the file doesn't have
     ├── Unprocessable     422  read, but against a rule
     ├── TooMany           429  more often than is allowed
     └── Unavailable       503  try again later: a store is away, full or busy
@@ -99,6 +100,11 @@ class TooLarge(JaugeError):
 class UnsupportedMedia(JaugeError):
     status = 415
     title = "This form isn't read"
+
+
+class OutOfRange(JaugeError):
+    status = 416
+    title = "No such bytes"
 
 
 class Unprocessable(JaugeError):

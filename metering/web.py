@@ -120,6 +120,8 @@ def problem_of_ours(request: Request[Any, Any, Any], error: JaugeError) -> Respo
     headers: dict[str, str] = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 416 and error.expected is not None:
+        headers["Content-Range"] = error.expected
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="Jauge", charset="UTF-8"'
     return _problem(request, error.problem(), headers)

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures.headers import ETag
 from litestar.params import FromPath, HeaderParameter, JSONBody
-from litestar.response import File
+from litestar.response import File, Stream
 
 from metering.catalog.routes.acting import AfterId, Page, PageLimit, acting, clock, page_of
 from metering.errors import Gone
@@ -22,6 +22,7 @@ from metering.exporting.asking import (
     find_file,
     list_exports,
 )
+from metering.exporting.ranges import bytes_of, read_range
 from metering.exporting.working import file_of, folder_of
 from metering.web import BODY_BYTES_MAX, TOKEN_SECURITY, caller_of, require
 from reports.exports.forms import MEDIA_TYPES
@@ -92,8 +93,17 @@ def get_export_job(request: Request[Any, Any, Any], export: FromPath[str]) -> Ex
         return ExportShown.of(find_export(connection, caller_of(request), export))
 
 
-@get("/v1/exports/{export:str}/file", summary="The file of an export", media_type=OCTETS, sync_to_thread=True)
-def get_export_file(request: Request[Any, Any, Any], export: FromPath[str]) -> File:
+@get("/v1/exports/{export:str}/file", summary="The file of an export",
+     description="With `Range`, a part of it: 206, or 416 where it has no such bytes.", media_type=OCTETS,
+     sync_to_thread=True)  # fmt: skip
+def get_export_file(
+    request: Request[Any, Any, Any],
+    export: FromPath[str],
+    asked: Annotated[str | None, HeaderParameter(name="Range", description="As `bytes=1000-`: one part.")] = None,
+    only_if: Annotated[
+        str | None, HeaderParameter(name="If-Range", description="The `ETag` of what is had; all of another file.")
+    ] = None,
+) -> File | Stream:
     with acting(request) as connection:
         job = find_file(connection, caller_of(request), export)
     manifest = job.manifest
@@ -101,12 +111,28 @@ def get_export_file(request: Request[Any, Any, Any], export: FromPath[str]) -> F
     path = file_of(request.app.state.settings.data, job)
     if not path.is_file():
         raise Gone("export_gone", "The file is no longer there.", field="export", expected="an export that is ready")
+    etag = f'"{manifest["sha256"]}"'
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Jauge-Content-SHA256": manifest["content_sha256"],
+        "X-Content-Type-Options": "nosniff",
+    }
+    size = path.stat().st_size
+    part = read_range(asked, size) if only_if in {None, etag} else None
+    if part is not None:
+        headers |= {
+            "Content-Type": MEDIA_TYPES[job.asked["format"]],
+            "Content-Range": f"bytes {part.start}-{part.stop - 1}/{size}",
+            "Content-Length": str(len(part)),
+            "ETag": etag,
+        }
+        return Stream(bytes_of(path, part), status_code=206, headers=headers)
     return File(
         path,
         filename=manifest["file"],
         media_type=MEDIA_TYPES[job.asked["format"]].partition(";")[0],  # which adds the character set
         etag=ETag(value=manifest["sha256"]),
-        headers={"Jauge-Content-SHA256": manifest["content_sha256"], "X-Content-Type-Options": "nosniff"},
+        headers=headers,
     )
 
 

@@ -317,6 +317,39 @@ def test_a_file_that_somebody_took_away_is_gone(client, used, operator, exporter
     assert call(client, "GET", f"/{export}/file", operator).json()["code"] == "export_gone"
 
 
+def test_a_download_that_broke_off_goes_on(client, used, operator, exporter) -> None:
+    export = ask(client, operator)
+    assert work(exporter)
+    whole = call(client, "GET", f"/{export}/file", operator)
+    size, etag = len(whole.content), whole.headers["etag"]
+    assert whole.headers["accept-ranges"] == "bytes"
+    for asked, start, end in (
+        ("bytes=10-", 10, size), ("bytes=0-9", 0, 10), (f"bytes={size - 1}-{size + 5}", size - 1, size),
+        ("bytes=-7", size - 7, size), (f"bytes=-{size + 5}", 0, size),
+    ):  # fmt: skip
+        part = call(client, "GET", f"/{export}/file", operator, headers={"Range": asked, "If-Range": etag})
+        assert (part.status_code, part.content) == (206, whole.content[start:end]), asked
+        assert part.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
+        assert part.headers["content-length"] == str(end - start)
+        for name in ("etag", "content-type", "jauge-content-sha256", "accept-ranges"):
+            assert part.headers[name] == whole.headers[name]
+
+
+def test_what_is_no_part_of_a_file(client, used, operator, exporter) -> None:
+    export = ask(client, operator)
+    assert work(exporter)
+    size = len(call(client, "GET", f"/{export}/file", operator).content)
+    for asked in ("bytes=5-4", "bytes=-", "bytes=0-1,3-4", "lines=1-2", "bytes=one-"):
+        answer = call(client, "GET", f"/{export}/file", operator, headers={"Range": asked})
+        assert (answer.status_code, len(answer.content)) == (200, size), asked
+    stale = {"Range": "bytes=10-", "If-Range": '"another"'}
+    assert call(client, "GET", f"/{export}/file", operator, headers=stale).status_code == 200
+    for asked in (f"bytes={size}-", f"bytes={size + 10}-{size + 20}", "bytes=-0"):
+        refused = call(client, "GET", f"/{export}/file", operator, headers={"Range": asked})
+        assert (refused.status_code, refused.json()["code"]) == (416, "range_outside"), asked
+        assert refused.headers["content-range"] == f"bytes */{size}"
+
+
 def test_who_waits_for_a_large_one_is_told_by_mail(client, used, operator, exporter) -> None:
     account, manager = add_agent(used, "dinum", "manager")
     exports = [ask(client, token) for token in (manager, operator)]
