@@ -1,0 +1,86 @@
+"""What the catalogue is made of, as documents: bodies of routes, items of a catalogue file, rows of tables.
+
+One form serves all three, so a file that was exported can be applied, and a route says what a file says. Amounts are
+decimal numbers of EUR and gCO2e here, for people; the tables hold integers of nEUR and µgCO2e.
+"""
+
+from metering.catalog.documents.administrations import BillingDetails, Limit, Plan, PostalAddress, Project, Tenant
+from metering.catalog.documents.conventions import Convention, Party, Reference
+from metering.catalog.documents.fields import (
+    CENT_DECIMALS,
+    EUR_DECIMALS,
+    GRAM_DECIMALS,
+    PUE_DECIMALS,
+    VAT_DECIMALS,
+    YEAR_MAX,
+    YEAR_MIN,
+    Address,
+    Count,
+    Currency,
+    Document,
+    Email,
+    Id,
+    Instant,
+    Language,
+    Line,
+    ModelName,
+    Outage,
+    Paragraph,
+    Siret,
+    Tier,
+    is_bounded,
+)
+from metering.catalog.documents.models import Alias, Category, Deployment, Model, Retirement, Site
+from metering.catalog.documents.platform import Experiment, Issuer, Notice, Phase, Platform, Terms
+from metering.catalog.documents.prices import ExchangeRate, Price, PriceBook, PriceTier, PriceVersion
+
+__all__ = [
+    "CENT_DECIMALS",
+    "EUR_DECIMALS",
+    "GRAM_DECIMALS",
+    "PUE_DECIMALS",
+    "VAT_DECIMALS",
+    "YEAR_MAX",
+    "YEAR_MIN",
+    "Address",
+    "Alias",
+    "BillingDetails",
+    "Category",
+    "Convention",
+    "Count",
+    "Currency",
+    "Deployment",
+    "Document",
+    "Email",
+    "ExchangeRate",
+    "Experiment",
+    "Id",
+    "Instant",
+    "Issuer",
+    "Language",
+    "Limit",
+    "Line",
+    "Model",
+    "ModelName",
+    "Notice",
+    "Outage",
+    "Paragraph",
+    "Party",
+    "Phase",
+    "Plan",
+    "Platform",
+    "PostalAddress",
+    "Price",
+    "PriceBook",
+    "PriceTier",
+    "PriceVersion",
+    "Project",
+    "Reference",
+    "Retirement",
+    "Siret",
+    "Site",
+    "Tenant",
+    "Terms",
+    "Tier",
+    "is_bounded",
+]
