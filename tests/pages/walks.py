@@ -54,7 +54,7 @@ def tokens_of_a_project_last_week(walker: Walker) -> Locator:
 def emissions_of_a_project_last_week(walker: Walker) -> Locator:
     walker.click(walker.first_project().get_by_role("cell").get_by_role("link"))
     walker.click(walker.page.get_by_role("link", name="7 derniers jours"))
-    return walker.page.locator(".headline", has_text="Émissions")
+    return walker.page.locator(".headline", has=walker.page.get_by_text("Émissions", exact=True))
 
 
 def end_of_a_key(walker: Walker) -> Locator:
