@@ -31,6 +31,8 @@ def marked(servers: embedded.Servers, template: str) -> Iterator[Services]:
             assert all(rows_of(services, "sante").values())
             with transaction(services.engine) as connection:
                 connection.execute(sa.text("INSERT INTO account (tenant, id) VALUES ('dinum', 'u-own')"))
+                connection.execute(sa.text("INSERT INTO raise_request (id, tenant, account, rule, motive, study) "
+                                           "VALUES ('own', 'dinum', 'u-own', '{}', 'm', '{}')"))  # fmt: skip
             yield services
 
 

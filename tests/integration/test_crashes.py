@@ -165,7 +165,7 @@ def test_workers_that_are_killed_lose_and_double_nothing(environment, database_u
         for start in range(0, len(trace.lines), 4):
             client.xadd(STREAM, entry(trace.lines[start : start + 4]))
         for _ in range(2):
-            worker = jauge(environment, "worker")
+            worker = jauge(environment | {"JAUGE_GROUP_EVENTS_MAX": "40"}, "worker")  # slow enough to be killed
             left = client.xlen(STREAM)
             until(lambda left=left: client.xlen(STREAM) < left)
             time.sleep(rng.random() * 0.05)
