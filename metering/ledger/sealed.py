@@ -86,7 +86,8 @@ def sums_by_key(
     if not month.manifest.files or (tenants is not None and not tenants):
         return
     columns = ["coalesce(model_served, model_requested)" if key == "model" else f'"{key}"' for key in HOURLY_KEYS]
-    keys, sums = ", ".join(columns), ", ".join(_SUMS[name] for name in names)
+    keys, sums = ", ".join(columns), ", ".join(_sum_of(month, name) for name in names)
+    marks = "coalesce(sum(requests) FILTER (WHERE marked), 0)" if any(marked or ()) else "0"
     source, given = _entries_by_part(month, parts or [0] * month.hours, marked or [False] * month.hours)
     asked, kept = "true", "true"
     if last_batch is not None and last_batch < month.seal.last_batch:
@@ -98,13 +99,18 @@ def sums_by_key(
         kept = "list_contains($tenants, tenant)"
         given |= {"tenants": list(tenants), "first": min(tenants), "last": max(tenants)}
     query = f"""
-        SELECT {keys}, part, coalesce(sum(requests) FILTER (WHERE marked), 0), {sums}
+        SELECT {keys}, part, {marks}, {sums}
         FROM ({source}) WHERE {asked} GROUP BY ALL HAVING {kept}
     """  # noqa: S608 - names of our own
     with duckdb.connect() as connection:
         rows = connection.execute(query, given)
         while some := rows.fetchmany(10_000):
             yield from some
+
+
+def _sum_of(month: SealedMonth, name: str) -> str:
+    """What no entry of the month has, as its manifest says, isn't read."""
+    return "NULL" if month.manifest.sums.get(name, "") is None else _SUMS[name]
 
 
 def _entries_by_part(month: SealedMonth, parts: Sequence[int], marked: Sequence[bool]) -> tuple[str, dict[str, Any]]:
