@@ -6,6 +6,7 @@ from types import ModuleType
 from reports.wording import (
     activation,
     admin,
+    admin_books,
     carbon,
     documents,
     figures,
@@ -24,6 +25,7 @@ from reports.wording.languages import LANGUAGES, Language, Words
 PAGES: tuple[ModuleType, ...] = (
     activation,
     admin,
+    admin_books,
     carbon,
     documents,
     figures,
